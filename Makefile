@@ -1,0 +1,53 @@
+# Each target does its own set-up; the second time that takes no time.
+#   make demo    the main job, end to end, in about five minutes
+#   make test    the tests
+#   make check   format, lint and types, as in CI
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := .venv/installed
+TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: install demo test test-slow check format clean
+install: $(STAMP)
+
+# Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
+# usual one brings several GB of CUDA packages. torchvision without dependencies, so that it cannot
+# replace that torch. setuptools before the rest, which is then built with this pinned version.
+$(STAMP): setup.py pyproject.toml constraints.txt mobilesr_plugin/host/autoload.py
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] < (3, 13); \
+	sys.exit(None if ok else "Python 3.10, 3.11 or 3.12 is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(PIP) install -q -c constraints.txt setuptools wheel
+	if nvidia-smi >/dev/null 2>&1; then $(PIP) install -q torch==$(TORCH); \
+	else $(PIP) install -q torch==$(TORCH)+cpu 2>/dev/null \
+	|| $(PIP) install -q torch==$(TORCH)+cpu --extra-index-url $(CPU_INDEX) \
+	|| $(PIP) install -q torch==$(TORCH); fi
+	$(PIP) install -q --no-deps -c constraints.txt torchvision
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[export,dev]'
+	$(PIP) check
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m mobilesr_plugin.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Leaves data sets, experiments and results alone.
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

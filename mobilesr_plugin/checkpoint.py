@@ -1,0 +1,250 @@
+"""Checkpoints: BasicSR's .pth files, read safely and written whole.
+
+Beside BasicSR's ``params`` (and ``params_ema``) a file may hold
+
+* ``mobilesr``: plain data that describes the network and its quantization, so that the file alone can
+  be exported; a file without it needs the YAML copy that BasicSR leaves in the experiment's folder;
+* ``params_float``: the float weights that quantization-aware training started from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mobilesr_plugin import __version__, register
+from mobilesr_plugin.errors import CheckpointError
+from mobilesr_plugin.options import QuantizationOptions, parse_block
+from mobilesr_plugin.quantization.insert import insert_quantizers
+
+State = dict[str, torch.Tensor]
+
+_QUANTIZER = ".output_quantizer."
+_NAMED = 3  # tensors named in an error message
+
+
+def save(path: Path, entries: Mapping[str, Any]) -> None:
+    """Writes ``entries`` to ``path`` at once: the file is either whole or as it was before.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            torch.save(dict(entries), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be written: {_reason(error)}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def describe(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a checkpoint says of its network, as plain data.
+
+    Args:
+        opt: BasicSR's options; read are ``network_g``, ``scale``, ``model_type``, ``quantization``.
+    """
+    return {
+        "plugin": __version__,
+        "model_type": opt.get("model_type"),
+        "scale": opt.get("scale"),
+        "network_g": _plain(opt["network_g"]),
+        "quantization": _plain(opt.get("quantization") or {}),
+    }
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a .pth without running code that it may contain.
+
+    Raises:
+        CheckpointError: no such file, truncated, no checkpoint at all, or one that would run code.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; give the path of a .pth file that training wrote") from error
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error) or "global" in str(error):
+            raise CheckpointError(
+                f"{path} was not loaded: it is a pickle that would run code; only plain weights are accepted "
+                "(save the network's state_dict)"
+            ) from error
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged; copy or train it again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+    except Exception as error:  # torch raises many types for damaged files
+        raise CheckpointError(f"{path} is truncated or damaged; copy or train it again") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict with the entry 'params'")
+    return loaded
+
+
+def load_params(path: Path, param_key: str | None = "params") -> State:
+    """Reads the weights in ``path``, by BasicSR's rules.
+
+    Args:
+        path: A .pth file.
+        param_key: Entry to read; where it is absent, ``params``. None: the whole file is the weights.
+
+    Raises:
+        CheckpointError: see :func:`load`; also where the entry is absent or holds something else.
+    """
+    return params_of(load(path), path, param_key)
+
+
+def params_of(loaded: Mapping[str, Any], path: Path, param_key: str | None = "params") -> State:
+    """Returns the weights among the entries of a loaded file; see :func:`load_params`."""
+    if param_key is None:
+        params: Any = loaded
+    elif param_key in loaded:
+        params = loaded[param_key]
+    elif "params" in loaded:
+        params = loaded["params"]
+    else:
+        held = ", ".join(map(str, list(loaded)[:_NAMED])) or "nothing"
+        raise CheckpointError(f"{path} has no entry {param_key!r} (it holds {held}); set path: param_key_g to one of them")
+    if not isinstance(params, dict) or not all(isinstance(value, torch.Tensor) for value in params.values()):
+        raise CheckpointError(f"{path}: entry {param_key!r} does not hold weights")
+    return {name.removeprefix("module."): value for name, value in params.items()}
+
+
+def load_into(network: nn.Module, params: State, path: Path) -> None:
+    """Loads weights strictly.
+
+    Raises:
+        CheckpointError: names what is missing, what is too much and what has another shape.
+    """
+    own = network.state_dict()
+    problems = []
+    missing = [name for name in own if name not in params]
+    unexpected = [name for name in params if name not in own]
+    shapes = [
+        f"{name} is {tuple(params[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in params and params[name].shape != own[name].shape
+    ]
+    for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            problems.append(f"{what}: {', '.join(names[:_NAMED])}{more}")
+    if problems:
+        raise CheckpointError(
+            f"{path} holds the weights of another network ({'; '.join(problems)}); "
+            "check network_g in the options, or the path"
+        )
+    network.load_state_dict(params)
+
+
+def is_quantized(params: Mapping[str, Any]) -> bool:
+    """Whether weights come with the ranges of quantization-aware training."""
+    return any(_QUANTIZER in name for name in params)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A network as a checkpoint holds it.
+
+    Attributes:
+        network: The network; a quantized graph if ``quantized``.
+        quantized: Whether it has the ranges of quantization-aware training.
+        scale: Upscaling factor.
+        name: Such as ``abpn_x3``.
+        source: File name and sha256 of the checkpoint.
+        float_network: The float network that training for int8 started from, where it is known.
+    """
+
+    network: nn.Module
+    quantized: bool
+    scale: int
+    name: str
+    source: dict[str, str]
+    float_network: nn.Module | None
+
+
+def restore(path: Path, opt_path: Path | None = None) -> Restored:
+    """Builds the network of a checkpoint and loads its weights (the averaged ones where there are).
+
+    Args:
+        path: A .pth file.
+        opt_path: Option file that describes it. Default: the file's own description, else the YAML
+            copy in the experiment's folder, two levels up.
+
+    Raises:
+        CheckpointError: see :func:`load` and :func:`load_into`; also if nothing describes the network.
+    """
+    register()
+    from basicsr.archs import build_network
+
+    path = Path(path)
+    loaded = load(path)
+    if opt_path is None and isinstance(loaded.get("mobilesr"), dict):
+        described = loaded["mobilesr"]
+    else:
+        described = describe(_read_options(opt_path or _options_beside(path)))
+    params = params_of(loaded, path, "params_ema")
+    network = build_network(described["network_g"])
+    quantized = is_quantized(params)
+    float_network = None
+    if quantized:
+        if "params_float" in loaded:
+            float_network = build_network(described["network_g"]).eval()
+            load_into(float_network, params_of(loaded, path, "params_float"), path)
+        network = insert_quantizers(network, parse_block(described, "quantization", QuantizationOptions))
+    load_into(network, params, path)
+    scale = int(described["scale"] or described["network_g"].get("upscale", 1))
+    kind = str(described["network_g"]["type"]).lower()
+    source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return Restored(network.eval(), quantized, scale, f"{kind}_x{scale}", source, float_network)
+
+
+def _options_beside(path: Path) -> Path:
+    folder = path.resolve().parent.parent
+    found = sorted(folder.glob("*.yml"))
+    if len(found) == 1:
+        return found[0]
+    what = "several option files lie" if found else "no option file lies"
+    raise CheckpointError(f"{path} does not describe its network, and {what} in {folder}; give one with --opt")
+
+
+def _read_options(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        opt = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid YAML: {_reason(error)}") from error
+    if not isinstance(opt, dict) or "network_g" not in opt:
+        raise CheckpointError(f"{path} has no block network_g; give the option file that the network was trained with")
+    return opt
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

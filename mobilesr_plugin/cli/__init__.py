@@ -1,0 +1,1 @@
+"""The ``mobilesr`` command: parse, call one function, map errors to exit codes."""

@@ -1,0 +1,215 @@
+"""HR pictures to a BasicSR training set: HR tiles and bicubic LR tiles, in one LMDB each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilesr_plugin.data.bicubic import downscale
+from mobilesr_plugin.data.images import UnreadableImageError, encode_png, read_image
+from mobilesr_plugin.data.lmdb_store import (
+    META_INFO,
+    PNG_LEVEL,
+    LmdbStore,
+    Shape,
+    flush_when_due,
+    is_complete,
+    read_meta_info,
+)
+from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus, corrupt, plan
+from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, claim
+from mobilesr_plugin.data.tiles import TileGrid
+from mobilesr_plugin.data.workers import default_workers, run_tasks
+from mobilesr_plugin.errors import DataError, OptionError
+
+CROP_SIZE = 480
+STEP = 240
+# The shortest side worth keeping: an LR patch of 64x64, the usual one, is 256 HR pixels wide at x4.
+MIN_SIDE = 256
+
+HR = 1  # in mappings from scale to result, HR is the result at scale 1
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """One picture to cut, and at which scales.
+
+    Attributes:
+        image: the source.
+        grid: its tiles, in HR pixels.
+        scales: 1 for HR tiles, s for LR tiles of scale s.
+    """
+
+    image: SourceImage
+    grid: TileGrid
+    scales: tuple[int, ...]
+
+
+def training_paths(out: Path, name: str, scales: Sequence[int]) -> dict[int, Path]:
+    """BasicSR's names: ``<name>_HR_sub.lmdb`` (key 1), ``<name>_LR_bicubic_X3_sub.lmdb`` (key 3), ..."""
+    return {HR: out / f"{name}_HR_sub.lmdb"} | {s: out / f"{name}_LR_bicubic_X{s}_sub.lmdb" for s in scales}
+
+
+def prepare_training(
+    hr: Path,
+    out: Path,
+    *,
+    scales: Sequence[int],
+    name: str | None = None,
+    crop_size: int = CROP_SIZE,
+    step: int = STEP,
+    min_side: int = MIN_SIDE,
+    workers: int | None = None,
+    skip_corrupt: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Make a training set, or go on with one that was stopped.
+
+    LR is made from the whole picture and cut afterwards, so tiles know what lies beyond their edge. A picture
+    with a side below ``crop_size`` gives tiles as large as that side; below ``min_side`` it is left out.
+
+    Args:
+        hr: folder of HR pictures.
+        out: folder for the LMDBs.
+        scales: factors of the LR sets.
+        name: start of the LMDBs' names; the default is ``<out's name>_train``.
+        crop_size: side of an HR tile.
+        step: distance of neighbouring HR tiles.
+        min_side: shortest side of a usable picture (at most ``crop_size`` counts).
+        workers: number of processes; the default is the number of CPUs.
+        skip_corrupt: leave unreadable pictures out instead of failing.
+        progress: called with (pictures finished, pictures in all).
+
+    Returns:
+        What was written and what was left out.
+
+    Raises:
+        OptionError: crop size and step do not suit the scales.
+        DataError: see ``plan``; or the result has another origin or cannot be written.
+    """
+    scales = check_scales(scales)
+    modulus = common_modulus(scales)
+    _check_grid(crop_size, step, scales)
+    images, skipped, too_small = plan(
+        hr, modulus=modulus, min_side=min(min_side, crop_size), skip_corrupt=skip_corrupt
+    )
+    grids = {
+        image.key: TileGrid(
+            image.height - image.height % modulus, image.width - image.width % modulus, crop_size, step
+        )
+        for image in images
+    }
+    paths = training_paths(out, name or f"{out.resolve().name}_train", scales)
+    record = {image.key: image.fingerprint for image in images}
+    for scale, path in paths.items():
+        settings: dict[str, int | str] = {
+            "crop_size": crop_size,
+            "step": step,
+            "modulus": modulus,
+            "scale": scale,
+        }
+        _claim_lmdb(path, Record(settings, record), _all_shapes(images, grids, scale))
+
+    with ExitStack() as stack:
+        stores = {
+            scale: stack.enter_context(LmdbStore(path))
+            for scale, path in paths.items()
+            if not is_complete(path)
+        }
+        tasks = [
+            TileTask(image, grids[image.key], missing)
+            for image in images
+            if (missing := _missing(stores, grids[image.key].names(image.key)))
+        ]
+        done = len(images) - len(tasks)
+        report = progress or _ignore
+        report(done, len(images))
+        results = run_tasks(make_tiles, tasks, workers or default_workers())
+        for _, result in stack.enter_context(closing(results)):
+            if isinstance(result, UnreadableImageError):
+                if not skip_corrupt:
+                    raise corrupt(result)
+                skipped.append(result)
+            else:
+                for scale, tiles in result.items():
+                    stores[scale].put(tiles)
+                flush_when_due(stores.values())
+            done += 1
+            report(done, len(images))
+        bad = {error.path for error in skipped}
+        good = [image for image in images if image.path not in bad]
+        if not good:
+            raise DataError(f"{hr} holds no readable picture")
+        for scale, store in stores.items():
+            store.finish(_all_shapes(good, grids, scale))
+    return Prepared(
+        outputs=[Output(path, len(read_meta_info(path)), scale in stores) for scale, path in paths.items()],
+        skipped=skipped,
+        too_small=too_small,
+    )
+
+
+def make_tiles(task: TileTask) -> dict[int, dict[str, bytes]]:
+    """Decode, shrink, cut and compress one picture.
+
+    Returns:
+        scale -> key -> bytes of a PNG file.
+
+    Raises:
+        UnreadableImageError: the picture is damaged.
+    """
+    grid = task.grid
+    image = read_image(task.image.path)[: grid.height, : grid.width]
+    names = grid.names(task.image.key)
+    tiles: dict[int, dict[str, bytes]] = {}
+    for scale in task.scales:
+        scaled = image if scale == HR else downscale(image, scale)
+        height, width = grid.tile_height // scale, grid.tile_width // scale
+        tiles[scale] = {
+            name: encode_png(scaled[y // scale :, x // scale :][:height, :width], PNG_LEVEL)
+            for name, (y, x) in zip(names, grid.origins(), strict=True)
+        }
+    return tiles
+
+
+def _all_shapes(images: Sequence[SourceImage], grids: Mapping[str, TileGrid], scale: int) -> dict[str, Shape]:
+    return {
+        name: (grids[image.key].tile_height // scale, grids[image.key].tile_width // scale, 3)
+        for image in images
+        for name in grids[image.key].names(image.key)
+    }
+
+
+def _missing(stores: Mapping[int, LmdbStore], names: Sequence[str]) -> tuple[int, ...]:
+    return tuple(scale for scale, store in stores.items() if not store.has_all(names))
+
+
+def _check_grid(crop_size: int, step: int, scales: Sequence[int]) -> None:
+    for option, value in (("--crop-size", crop_size), ("--step", step)):
+        wrong = [scale for scale in scales if value < 1 or value % scale]
+        if wrong:
+            raise OptionError(f"{option} must be a multiple of the scale, got {value} for scale {wrong[0]}")
+
+
+def _claim_lmdb(path: Path, record: Record, shapes: Mapping[str, Shape]) -> None:
+    if not (path / "data.mdb").exists():
+        claim(path, record)
+        # a left-over would mark what is about to be begun as complete
+        (path / META_INFO).unlink(missing_ok=True)
+        return
+    if (path / RECORD_NAME).exists():
+        claim(path, record)
+        return
+    # Made by BasicSR's own scripts: used as it is when it holds exactly these tiles.
+    if not is_complete(path):
+        raise DataError(f"{path} is an unfinished LMDB from elsewhere (no {META_INFO}); delete it first")
+    if read_meta_info(path) != dict(shapes):
+        raise DataError(
+            f"{path} exists with other tiles than these pictures give; delete it or choose another --name"
+        )
+
+
+def _ignore(done: int, total: int) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""Writes a deploy graph as ONNX and TFLite files."""

@@ -1,0 +1,82 @@
+"""Changes depth-to-space from PyTorch's channel order to TFLite's, without a transpose.
+
+PyTorch's pixel shuffle reads channel ``c * s^2 + k`` as colour ``c`` of sub-pixel ``k``; TFLite's
+DEPTH_TO_SPACE reads ``k * C + c``. The order of the channels in front of it is ours to choose: the
+weights of the last convolution are permuted once, here, and an anchor (each colour repeated s^2
+times) becomes a concatenation of s^2 copies of the whole image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.ops import (
+    Add,
+    Clamp,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Graph,
+    Op,
+    PRelu,
+    Relu,
+    TakeChannels,
+)
+
+
+def to_block_major(graph: Graph) -> Graph:
+    """Returns the same function with every depth-to-space in block-major (DCR) order.
+
+    Raises:
+        UnsupportedNetworkError: a value in front of a depth-to-space is needed in both orders.
+    """
+    ops = {op.name: op for op in graph}
+    channels = graph.channels()
+    for op in graph:
+        if isinstance(op, DepthToSpace) and op.colour_major:
+            colours = channels[op.name]
+            order = np.arange(colours * op.block**2).reshape(colours, op.block**2).T.reshape(-1)
+            _permute(ops, channels, op.inputs[0], order, reader=op.name)
+            ops[op.name] = replace(op, colour_major=False)
+    for op in list(ops.values()):
+        if isinstance(op, TakeChannels):
+            ops[op.name] = _as_concat(op, channels[op.inputs[0]])
+    return Graph(tuple(ops.values()))
+
+
+def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.ndarray, reader: str) -> None:
+    """Makes the value ``name`` come out with its channels in ``order``; recurses towards the input."""
+    readers = {op.name for op in ops.values() if name in op.inputs}
+    op = ops[name]
+    if readers != {reader}:
+        raise UnsupportedNetworkError(
+            f"{name} is read both in front of a pixel shuffle and by {', '.join(sorted(readers - {reader}))}, "
+            "so its channels cannot be reordered for the device"
+        )
+    match op:
+        case Conv():
+            ops[name] = replace(op, weight=op.weight[order], bias=op.bias[order])
+        case TakeChannels():
+            ops[name] = replace(op, index=tuple(op.index[i] for i in order))
+        case Add() | Clamp() | Relu():
+            for source in op.inputs:
+                if channels[source] > 1:  # a single channel is broadcast, in any order
+                    _permute(ops, channels, source, order, name)
+        case PRelu():
+            ops[name] = replace(op, slope=op.slope[order])
+            _permute(ops, channels, op.inputs[0], order, name)
+        case _:
+            raise UnsupportedNetworkError(
+                f"{name} ({type(op).__name__}) stands in front of a pixel shuffle, and its channels cannot be "
+                "reordered for the device"
+            )
+
+
+def _as_concat(op: TakeChannels, channels: int) -> Op:
+    copies, rest = divmod(len(op.index), channels)
+    if rest or op.index != tuple(range(channels)) * copies:
+        raise UnsupportedNetworkError(f"{op.name} repeats channels other than in front of a pixel shuffle")
+    return Concat(name=op.name, inputs=op.inputs * copies, output=op.output)

@@ -1,0 +1,94 @@
+"""Lowers a traced network, float or quantized, to the deploy graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph import ops, plain
+from mobilesr_plugin.graph.channel_order import to_block_major
+from mobilesr_plugin.graph.rewrite import output_of
+
+
+def lower(traced: fx.GraphModule) -> ops.Graph:
+    """Returns the deploy graph of a traced and simplified network.
+
+    Args:
+        traced: Result of ``simplify(trace(network))`` or of ``insert_quantizers(network)``. A module
+            with a method ``output_qparams()`` says how its output is quantized; others pass the
+            quantization of their input on.
+
+    Raises:
+        UnsupportedNetworkError: the channel order of a depth-to-space cannot be changed to TFLite's.
+    """
+    lowered: dict[str, ops.Op] = {}
+    value: dict[fx.Node, str] = {}  # the operator that computes each traced value
+    channels: dict[str, int] = {}
+
+    for node in traced.graph.nodes:
+        if node.op == "output":
+            break
+        if node.op == "placeholder":
+            op: ops.Op = ops.Input(name=node.name, channels=_input_channels(traced, node))
+        else:
+            module = traced.get_submodule(str(node.target))
+            sources = [lowered[value[source]] for source in node.args]
+            qparams = module.output_qparams() if hasattr(module, "output_qparams") else sources[0].output
+            if isinstance(module, plain.Quantize):
+                op = replace(sources[0], output=qparams)
+            else:
+                op = _lower_module(module, str(node.target), sources, channels)
+                op = replace(op, output=qparams)
+        lowered[op.name] = op
+        value[node] = op.name
+        channels = ops.Graph(tuple(lowered.values())).channels()
+    if value[output_of(traced)] != list(lowered)[-1]:
+        raise UnsupportedNetworkError("the network's output is not its last operation")
+    return to_block_major(ops.Graph(tuple(lowered.values())))
+
+
+def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels: dict[str, int]) -> ops.Op:
+    inputs = tuple(source.name for source in sources)
+    match module:
+        case plain.Conv():
+            weight = _array(module.weight)
+            bias = np.zeros(len(weight), np.float32) if module.bias is None else _array(module.bias)
+            groups = module.groups
+            return ops.Conv(name=name, inputs=inputs, weight=weight, bias=bias, groups=groups, relu=module.relu)
+        case plain.Add():
+            return ops.Add(name=name, inputs=inputs)
+        case plain.Concat():
+            return ops.Concat(name=name, inputs=inputs)
+        case plain.Clamp():
+            return ops.Clamp(name=name, inputs=inputs, low=module.low, high=module.high)
+        case plain.RepeatChannels():
+            index = np.repeat(np.arange(channels[inputs[0]]), module.times)
+            return ops.TakeChannels(name=name, inputs=inputs, index=tuple(index.tolist()))
+        case nn.PixelShuffle():
+            return ops.DepthToSpace(name=name, inputs=inputs, block=module.upscale_factor, colour_major=True)
+        case nn.ReLU():
+            return ops.Relu(name=name, inputs=inputs)
+        case nn.PReLU():
+            slope = np.broadcast_to(_array(module.weight), (channels[inputs[0]],)).copy()
+            return ops.PRelu(name=name, inputs=inputs, slope=slope)
+    raise UnsupportedNetworkError(f"{name} is {type(module).__name__}; supported: {plain.SUPPORTED}")
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().astype(np.float32, copy=True)
+
+
+def _input_channels(traced: fx.GraphModule, placeholder: fx.Node) -> int:
+    pending = list(placeholder.users)
+    while pending:
+        user = pending.pop(0)
+        module = traced.get_submodule(str(user.target)) if user.op == "call_module" else None
+        if isinstance(module, plain.Conv):
+            return module.in_channels
+        if isinstance(module, plain.Quantize):
+            pending.extend(user.users)
+    raise UnsupportedNetworkError("no convolution reads the network's input")

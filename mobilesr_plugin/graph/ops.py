@@ -1,0 +1,181 @@
+"""The deploy graph: a network as the device runs it, as plain data.
+
+Validation in integers, the ONNX files and the TFLite files are all made from this one description.
+Operators are TFLite's: depth-to-space takes its channels block-major (DCR), ReLU belongs to its
+convolution. Values are (N, C, H, W); weights are (out, in / groups, kernel, kernel), float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class QParams:
+    """Per-tensor int8 quantization: ``real = scale * (integer - zero_point)``.
+
+    ``scale`` is a float32 value; ``zero_point`` lies in [-128, 127].
+    """
+
+    scale: float
+    zero_point: int
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest real value that int8 codes stand for."""
+        return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One operator. ``output`` is None where the graph is not quantized."""
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    output: QParams | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Op):
+    """The image, RGB or Y, in [0, 1]."""
+
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(Op):
+    """Convolution, stride 1, zero padding that keeps the size, and an optional ReLU."""
+
+    weight: np.ndarray = field(repr=False)
+    bias: np.ndarray = field(repr=False)
+    groups: int = 1
+    relu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Op):
+    """Sum of two values; one of them may have a single channel, which is broadcast."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concat(Op):
+    """Concatenation along the channels; all inputs have the quantization of the output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeChannels(Op):
+    """Output channel i is input channel ``index[i]``. Gone once the graph is in deploy form."""
+
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relu(Op):
+    """ReLU that no convolution could take in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRelu(Op):
+    """``x`` where positive, ``slope[c] * x`` elsewhere."""
+
+    slope: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clamp(Op):
+    """Values limited to [low, high]; only in graphs that are not quantized."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthToSpace(Op):
+    """(N, C * block^2, H, W) -> (N, C, H * block, W * block).
+
+    ``colour_major`` tells PyTorch's channel order (CRD) from TFLite's (DCR).
+    """
+
+    block: int
+    colour_major: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators in order of execution; the first is the input, the last gives the output."""
+
+    ops: tuple[Op, ...]
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def __getitem__(self, name: str) -> Op:
+        return next(op for op in self.ops if op.name == name)
+
+    @property
+    def input(self) -> Input:
+        first = self.ops[0]
+        assert isinstance(first, Input)
+        return first
+
+    @property
+    def output(self) -> Op:
+        return self.ops[-1]
+
+    @property
+    def quantized(self) -> bool:
+        return all(op.output is not None for op in self.ops)
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor: the product of all depth-to-space blocks."""
+        return int(np.prod([op.block for op in self.ops if isinstance(op, DepthToSpace)], dtype=int))
+
+    @property
+    def convolutions(self) -> tuple[Conv, ...]:
+        return tuple(op for op in self.ops if isinstance(op, Conv))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum(conv.weight.size + conv.bias.size for conv in self.convolutions)
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of all convolutions for an input of ``height`` x ``width`` pixels.
+
+        Convolutions after a depth-to-space work on more pixels, which is counted.
+        """
+        area = {self.input.name: height * width}
+        total = 0
+        for op in self.ops[1:]:
+            area[op.name] = max(area[name] for name in op.inputs)
+            if isinstance(op, DepthToSpace):
+                area[op.name] *= op.block**2
+            if isinstance(op, Conv):
+                total += op.weight.size * area[op.name]
+        return total
+
+    def channels(self) -> dict[str, int]:
+        """Number of channels of each value, by operator name."""
+        count: dict[str, int] = {}
+        for op in self.ops:
+            sources = [count[name] for name in op.inputs]
+            match op:
+                case Input():
+                    count[op.name] = op.channels
+                case Conv():
+                    count[op.name] = op.weight.shape[0]
+                case Add():
+                    count[op.name] = max(sources)
+                case Concat():
+                    count[op.name] = sum(sources)
+                case TakeChannels():
+                    count[op.name] = len(op.index)
+                case DepthToSpace():
+                    count[op.name] = sources[0] // op.block**2
+                case _:
+                    count[op.name] = sources[0]
+        return count

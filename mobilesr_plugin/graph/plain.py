@@ -1,0 +1,90 @@
+"""The vocabulary of a plain network: PyTorch's own layers and the few that PyTorch has no module for.
+
+After :func:`mobilesr_plugin.graph.trace.trace` each node of a network calls one of these modules:
+``nn.ReLU``, ``nn.PReLU``, ``nn.PixelShuffle`` and the classes below.
+All tensors are (N, C, H, W), float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Conv(nn.Conv2d):
+    """Convolution with an optional ReLU, which integer hardware runs as one operator."""
+
+    relu: bool = False
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> Conv:
+        """Returns a convolution that shares the parameters of ``conv``."""
+        made = cls.__new__(cls)
+        made.__dict__.update(conv.__dict__)
+        made._parameters = dict(conv._parameters)
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = super().forward(x)
+        return F.relu(out) if self.relu else out
+
+
+class Quantize(nn.Module):
+    """Base of modules that only quantize: their output is their input, on a grid of 256 values."""
+
+
+class Add(nn.Module):
+    """Sum of two tensors, with broadcasting over channels."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left + right
+
+
+class Concat(nn.Module):
+    """Concatenation along the channels."""
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        return torch.cat(parts, dim=1)
+
+
+class Clamp(nn.Module):
+    """Values limited to [low, high]."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, self.low, self.high)
+
+
+class RepeatChannels(nn.Module):
+    """Each channel repeated ``times`` times in place: (N, C, H, W) -> (N, C * times, H, W).
+
+    With ``times = s**2`` before a pixel shuffle of ``s`` this is nearest-neighbour upsampling.
+    """
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.repeat_interleave(x, self.times, dim=1)
+
+
+class UpsampleNearest(nn.Module):
+    """Nearest-neighbour upsampling by an integer ``scale``."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=float(self.scale), mode="nearest")
+
+
+SUPPORTED = (
+    "Conv2d (stride 1, zero padding that keeps the size), ReLU, PReLU, add, concat along channels, "
+    "clamp, pixel shuffle, repeat_interleave along channels, nearest upsampling"
+)

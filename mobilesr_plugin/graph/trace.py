@@ -1,0 +1,152 @@
+"""Traces a network into calls of the plain modules of :mod:`mobilesr_plugin.graph.plain`."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.plain import SUPPORTED, Add, Clamp, Concat, Conv, RepeatChannels, UpsampleNearest
+
+Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
+
+
+def trace(network: nn.Module) -> fx.GraphModule:
+    """Returns a copy of ``network`` as a graph in which every node calls a plain module.
+
+    Parameter names stay those of the network, so that its checkpoints load.
+
+    Raises:
+        UnsupportedNetworkError: the network branches on its input, or holds an operation outside the
+            plain vocabulary; the message names it and lists what is supported.
+    """
+    name = type(network).__name__
+    try:
+        traced = fx.symbolic_trace(copy.deepcopy(network))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnsupportedNetworkError(
+            f"{name} cannot be traced ({reason}); its forward must not depend on the values of its input"
+        ) from error
+    for node in list(traced.graph.nodes):
+        if node.op in ("placeholder", "output"):
+            continue
+        if node.op == "call_module":
+            module = traced.get_submodule(node.target)
+            _check_module(name, node, module)
+            if isinstance(module, nn.Conv2d):
+                traced.set_submodule(node.target, Conv.of(module))
+            continue
+        module, inputs = _plain_equivalent(name, node)
+        traced.add_submodule(node.name, module)
+        with traced.graph.inserting_before(node):
+            plain = traced.graph.call_module(node.name, inputs)
+        node.replace_all_uses_with(plain)
+        traced.graph.erase_node(node)
+    _drop_identities(traced)
+    traced.recompile()
+    return traced
+
+
+def _check_module(network: str, node: fx.Node, module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        same = tuple(size // 2 for size in module.kernel_size)
+        odd = all(size % 2 for size in module.kernel_size)
+        padded = module.padding == "same" or module.padding == same
+        unit = set(module.stride) == {1} and set(module.dilation) == {1}
+        if not (odd and padded and unit and module.padding_mode == "zeros"):
+            raise _unsupported(network, f"{node.target} is {module}")
+    elif not isinstance(module, (nn.ReLU, nn.PReLU, nn.PixelShuffle, nn.Identity)):
+        raise _unsupported(network, f"{node.target} is {type(module).__name__}")
+
+
+def _plain_equivalent(network: str, node: fx.Node) -> Rewrite:
+    handler = _HANDLERS.get(node.target)
+    if handler is None:
+        described = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+        raise _unsupported(network, f"{node.name} calls {described}")
+    try:
+        return handler(*node.args, **node.kwargs)
+    except (TypeError, ValueError) as error:
+        raise _unsupported(network, f"{node.name}: {error}") from error
+
+
+def _unsupported(network: str, what: str) -> UnsupportedNetworkError:
+    return UnsupportedNetworkError(f"{network}: {what}, which has no int8 counterpart here; supported: {SUPPORTED}")
+
+
+def _drop_identities(traced: fx.GraphModule) -> None:
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module" and isinstance(traced.get_submodule(node.target), nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+
+
+# One handler for each function: same arguments as the function, returns the module and its inputs.
+
+
+def _relu(x: fx.Node, inplace: bool = False) -> Rewrite:
+    return nn.ReLU(), (x,)
+
+
+def _add(left: Any, right: Any) -> Rewrite:
+    if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
+        raise ValueError("only two tensors can be added, not a tensor and a constant")
+    return Add(), (left, right)
+
+
+def _concat(parts: Any, dim: int = 0) -> Rewrite:
+    if dim not in (1, -3):
+        raise ValueError(f"concat along dimension {dim}; only channels (1) can be")
+    return Concat(), tuple(parts)
+
+
+def _clamp(x: fx.Node, min: float | None = None, max: float | None = None) -> Rewrite:
+    if min is None or max is None:
+        raise ValueError("clamp needs both bounds")
+    return Clamp(float(min), float(max)), (x,)
+
+
+def _pixel_shuffle(x: fx.Node, upscale_factor: int) -> Rewrite:
+    return nn.PixelShuffle(upscale_factor), (x,)
+
+
+def _repeat_interleave(x: fx.Node, repeats: int, dim: int | None = None) -> Rewrite:
+    if dim not in (1, -3) or not isinstance(repeats, int):
+        raise ValueError("only channels (dimension 1) can be repeated, an integer number of times")
+    return RepeatChannels(repeats), (x,)
+
+
+def _interpolate(
+    x: fx.Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **_unused: Any
+) -> Rewrite:
+    if size is not None or mode != "nearest" or int(scale_factor) != scale_factor:
+        raise ValueError(f"interpolate with mode {mode!r}; only nearest by an integer scale_factor can be")
+    return UpsampleNearest(int(scale_factor)), (x,)
+
+
+_HANDLERS: dict[Any, Callable[..., Rewrite]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    "relu": _relu,
+    operator.add: _add,
+    operator.iadd: _add,
+    torch.add: _add,
+    "add": _add,
+    torch.cat: _concat,
+    torch.concat: _concat,
+    torch.clamp: _clamp,
+    torch.clip: _clamp,
+    "clamp": _clamp,
+    F.pixel_shuffle: _pixel_shuffle,
+    torch.pixel_shuffle: _pixel_shuffle,
+    torch.repeat_interleave: _repeat_interleave,
+    "repeat_interleave": _repeat_interleave,
+    F.interpolate: _interpolate,
+}

@@ -1,0 +1,56 @@
+"""Around BasicSR's ``parse_options``, which train.py and test.py call first: checks and redirections."""
+
+from __future__ import annotations
+
+import functools
+from argparse import Namespace
+from typing import Any
+
+from mobilesr_plugin.host import failures, folders, option_file, resuming
+from mobilesr_plugin.host.replacing import replace_everywhere
+from mobilesr_plugin.host.tensorboard_repair import keep_tensorflow_out_of_tensorboard
+
+
+def wrap_parse_options() -> None:
+    """Let BasicSR parse its options as ever, between our checks.
+
+    Faults: a missing or broken option file, a misspelt ``--force_yml`` path or a missing data folder end
+    in a page of traceback, some of them after minutes; the installed train.py writes into site-packages
+    (see ``folders.redirect``). To see it: ``python basicsr/train.py -opt missing.yml``.
+    """
+    from basicsr.utils import options
+
+    original = options.parse_options
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], Namespace]:
+        failures.install_excepthook(resumable=is_train)
+        option_file.check_command_line()
+        opt, arguments = original(folders.redirect(root_path), is_train)
+        resuming.repair_main_script()
+        keep_tensorflow_out_of_tensorboard()
+        preflight(opt)
+        failures.starting_is_over()
+        return opt, arguments
+
+    replace_everywhere(original, parse_options)
+
+
+def preflight(opt: dict[str, Any]) -> None:
+    """Find what would fail later while nothing has been written yet.
+
+    Args:
+        opt: The options as BasicSR has parsed them.
+
+    Raises:
+        MobileSRError: The first thing found wrong.
+    """
+    from mobilesr_plugin import options
+    from mobilesr_plugin.data import check
+
+    option_file.check_devices(opt)
+    options.check(opt)
+    check.check_datasets(opt)
+    folders.check_writable(opt)

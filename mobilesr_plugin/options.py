@@ -1,0 +1,196 @@
+"""The ``quantization:`` and ``export:`` blocks of an option file, as frozen dataclasses.
+
+Unknown keys are errors that list the known ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mobilesr_plugin.errors import OptionError
+
+OBSERVERS = ("minmax", "moving_average", "histogram", "percentile")
+RANGES = ("learned", "frozen")
+KERNELS = ("xnnpack", "tflite_builtin")
+IO_DTYPES = ("uint8", "int8", "float32")
+
+Block = TypeVar("Block")
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """How a network is quantized.
+
+    Attributes:
+        observer: How calibration finds the range of an activation: ``minmax``, ``moving_average``,
+            ``histogram`` (least squared error) or ``percentile``.
+        percentile: For ``percentile``: the upper end, in percent; the lower one mirrors it.
+        calibration_images: Training patches that are run through the float network to find the first
+            ranges, before the first step.
+        observe_iters: Iterations in which ranges still follow the observer while weights are trained.
+        ranges: What happens to the ranges after that: ``learned`` with the weights, or ``frozen``.
+        freeze_ranges_at: Iteration from which learned ranges stay as they are; None: never.
+        distillation: Learn the float network's output instead of the ground truth.
+    """
+
+    observer: str = "percentile"
+    percentile: float = 99.999
+    calibration_images: int = 128
+    observe_iters: int = 0
+    ranges: str = "learned"
+    freeze_ranges_at: int | None = None
+    distillation: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("quantization: observer", self.observer, OBSERVERS)
+        _one_of("quantization: ranges", self.ranges, RANGES)
+        _number("quantization: percentile", self.percentile, above=50.0, most=100.0)
+        _integer("quantization: calibration_images", self.calibration_images, least=1)
+        _integer("quantization: observe_iters", self.observe_iters, least=0)
+        if self.freeze_ranges_at is not None:
+            _integer("quantization: freeze_ranges_at", self.freeze_ranges_at, least=0)
+        if self.observe_iters and self.observer == "histogram":
+            raise OptionError(
+                "quantization: observe_iters is above 0 with observer histogram, whose search takes too long "
+                "for every iteration; use percentile, moving_average or minmax"
+            )
+        if not isinstance(self.distillation, bool):
+            raise OptionError(f"quantization: distillation is {self.distillation!r}; it must be true or false")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written at the end of training.
+
+    Attributes:
+        sizes: Fixed input sizes, as ``HxW`` text, for which a file each is written.
+        io: Type of the int8 files' input and output: ``uint8``, ``int8`` or ``float32``.
+        calib: Folder or LMDB of LR images; needed if the network was trained in float.
+        out: Folder; default: ``export`` in the experiment's folder.
+    """
+
+    sizes: tuple[str, ...] = ("360x640",)
+    io: str = "uint8"
+    calib: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sizes, str):
+            object.__setattr__(self, "sizes", (self.sizes,))
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        for size in self.sizes:
+            parse_size(size)
+        _one_of("export: io", self.io, IO_DTYPES)
+
+
+@dataclass(frozen=True)
+class TFLiteOptions:
+    """How a TFLite file is run.
+
+    Attributes:
+        kernels: ``xnnpack``, or ``tflite_builtin`` for TFLite's own kernels.
+        threads: Processor threads.
+    """
+
+    kernels: str = "xnnpack"
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _one_of("tflite: kernels", self.kernels, KERNELS)
+        _integer("tflite: threads", self.threads, least=1)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Returns (height, width) of a text like ``360x640``.
+
+    Raises:
+        OptionError: it is not two positive integers with an x between them.
+    """
+    height, cross, width = str(text).lower().partition("x")
+    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise OptionError(f"size is {text!r}; it must be HEIGHTxWIDTH in pixels, for example 360x640")
+    return int(height), int(width)
+
+
+def parse_block(opt: Mapping[str, Any], name: str, block: type[Block]) -> Block:
+    """Returns the block ``name`` of BasicSR's options as a ``block``; defaults where it is absent.
+
+    Raises:
+        OptionError: an unknown key or a value that is not allowed.
+    """
+    given = opt.get(name)
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        raise OptionError(f"{name}: is {given!r}; it must be a block of keys")
+    known = [field.name for field in dataclasses.fields(block)]  # type: ignore[arg-type]
+    check_keys(name, given, known)
+    return block(**given)
+
+
+def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
+    """Raises OptionError for the first key of ``given`` that is not ``known``."""
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise OptionError(f"{where}: unknown key {key!r}{hint} Known keys: {', '.join(known)}")
+
+
+_TOP_LEVEL = (
+    "name model_type scale num_gpu manual_seed datasets network_g network_d path train val logger dist_params "
+    "find_unused_parameters quantization export tflite use_tb_logger degradation"
+).split()
+
+
+def check(opt: Mapping[str, Any]) -> None:
+    """Checks what BasicSR does not: our blocks, misspelt top-level keys, the network's arguments.
+
+    Raises:
+        OptionError: one line that names the key and what is allowed.
+    """
+    for key in opt:
+        close = difflib.get_close_matches(str(key), _TOP_LEVEL, n=1, cutoff=0.8)
+        if key not in _TOP_LEVEL and close:
+            raise OptionError(f"unknown key {key!r}; did you mean {close[0]}?")
+    parse_block(opt, "quantization", QuantizationOptions)
+    parse_block(opt, "tflite", TFLiteOptions)
+    if opt.get("export") is not None:
+        parse_block(opt, "export", ExportOptions)
+    _check_network(opt)
+
+
+def _check_network(opt: Mapping[str, Any]) -> None:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    network = dict(opt.get("network_g") or {})
+    kind = network.pop("type", None)
+    if kind is None or kind not in ARCH_REGISTRY:
+        return  # BasicSR names the missing registration itself
+    parameters = inspect.signature(ARCH_REGISTRY.get(kind)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    check_keys(f"network_g ({kind})", network, list(parameters))
+    upscale, scale = network.get("upscale"), opt.get("scale")
+    if upscale is not None and scale is not None and upscale != scale:
+        raise OptionError(f"network_g: upscale is {upscale}, but scale is {scale}; they must be equal")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def _integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def _number(name: str, value: object, above: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
+        raise OptionError(f"{name} is {value!r}; it must be above {above:g} and at most {most:g}")

@@ -1,0 +1,261 @@
+"""An export from checkpoint to verified files, stage by stage."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilesr_plugin import checkpoint, report
+from mobilesr_plugin.data.calibration import calibration_images
+from mobilesr_plugin.data.samples import sample_images
+from mobilesr_plugin.errors import ExportError, OptionError, VerificationError
+from mobilesr_plugin.export.onnx_file import write_onnx
+from mobilesr_plugin.export.tflite_file import TensorFlowModel
+from mobilesr_plugin.graph.lower import lower
+from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.graph.rewrite import simplify
+from mobilesr_plugin.graph.trace import trace
+from mobilesr_plugin.options import ExportOptions, QuantizationOptions, parse_size
+from mobilesr_plugin.quantization.calibrate import calibrate
+from mobilesr_plugin.quantization.insert import insert_quantizers
+from mobilesr_plugin.quantization.integer_network import IntegerNetwork
+from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
+from mobilesr_plugin.verify.audit import audit
+from mobilesr_plugin.verify.parity import Runner, compare, first_difference, network_runner, to_tensor
+from mobilesr_plugin.verify.tflite_graph import read_operators
+
+CALIBRATION_IMAGES = 100
+UNVERIFIED = "UNVERIFIED"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an export is made from: the two deploy graphs and the networks that judge the files."""
+
+    name: str
+    quantized: Graph
+    float_graph: Graph | None
+    source: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Result of an export.
+
+    Attributes:
+        folder: Where the files lie.
+        report: The content of report.json.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def export(
+    ckpt: Path, options: ExportOptions, *, opt_path: Path | None = None, progress: Progress = lambda stage: None
+) -> Exported:
+    """Exports a checkpoint to ONNX and TFLite, and verifies every file.
+
+    Args:
+        ckpt: A .pth file of BasicSR or of QATSRModel.
+        options: Sizes, ends, calibration images and folder; the folder defaults to ``export`` beside
+            the checkpoint's ``models`` folder.
+        opt_path: Option file that describes the network; see ``checkpoint.restore``.
+        progress: Called with the name of each stage.
+
+    Raises:
+        CheckpointError, OptionError, DataError, UnsupportedNetworkError, ExportError: nothing is written.
+        VerificationError: a file differs from validation; the files are kept beside a file UNVERIFIED.
+    """
+    started = time.perf_counter()
+    progress("reading the checkpoint")
+    prepared = prepare(ckpt, options, opt_path)
+    folder = Path(options.out) if options.out else default_folder(ckpt)
+    with _staging(folder) as staging:
+        progress("writing ONNX")
+        write_onnx_files(prepared, staging)
+        progress("converting to TFLite")
+        write_tflite_files(prepared, staging, options)
+        progress("verifying")
+        checks, problems = verify(prepared, staging, options)
+        progress("writing the report")
+        content = report.build(
+            name=prepared.name,
+            graph=prepared.quantized,
+            source=prepared.source,
+            io=options.io,
+            sizes=[parse_size(size) for size in options.sizes],
+            operators={path.name: operator_names(path) for path in sorted(staging.glob("*.tflite"))},
+            parity=checks,
+            problems=problems,
+            files=[describe_file(path) for path in sorted(staging.iterdir())],
+            seconds=time.perf_counter() - started,
+        )
+        (staging / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+        (staging / "report.md").write_text(report.markdown(content))
+        if problems:
+            (staging / UNVERIFIED).write_text("\n".join(problems) + "\n")
+        _publish(staging, folder)
+    if problems:
+        raise VerificationError(f"{problems[0]}; the files in {folder} are marked {UNVERIFIED}")
+    return Exported(folder, content)
+
+
+def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepared:
+    """Restores the network, calibrates a float one, and lowers both forms to deploy graphs."""
+    restored = checkpoint.restore(ckpt, opt_path)
+    if restored.quantized:
+        quantized, float_network = restored.network, restored.float_network
+    else:
+        if options.calib is None:
+            raise OptionError(
+                f"{ckpt} is a float checkpoint, which has no int8 ranges; give LR images to find them with --calib "
+                "DIR_OR_LMDB, or train it with model_type QATSRModel"
+            )
+        images = calibration_images(Path(options.calib), restored.scale, CALIBRATION_IMAGES)
+        float_network = restored.network
+        quantized = insert_quantizers(float_network, QuantizationOptions())
+        calibrate(quantized, (to_tensor(image[None]) for image in images))
+    float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
+    return Prepared(restored.name, lower(quantized), float_graph, restored.source)
+
+
+def default_folder(ckpt: Path) -> Path:
+    """Returns ``experiments/<name>/export`` for a checkpoint in ``experiments/<name>/models``."""
+    folder = ckpt.resolve().parent
+    return (folder.parent if folder.name == "models" else folder) / "export"
+
+
+def write_onnx_files(prepared: Prepared, folder: Path) -> None:
+    """Writes ``<name>_qdq.onnx`` and, if the float network is known, ``<name>.onnx``."""
+    write_onnx(prepared.quantized, folder / f"{prepared.name}_qdq.onnx")
+    write_onnx(_float_graph(prepared), folder / f"{prepared.name}.onnx")
+
+
+def write_tflite_files(prepared: Prepared, folder: Path, options: ExportOptions) -> None:
+    """Writes the int8 files, one for each size and one for any, and the float ones."""
+    name = prepared.name
+    with tempfile.TemporaryDirectory() as scratch:
+        ranges = Path(scratch) / "ranges.onnx"
+        write_onnx(prepared.quantized, ranges, integer_weights=False)
+        quantized = TensorFlowModel(ranges)
+    (folder / f"{name}_int8.tflite").write_bytes(quantized.int8_file(io=options.io))
+    for size in options.sizes:
+        fixed = quantized.int8_file(size=parse_size(size), io=options.io)
+        (folder / int8_name(name, size)).write_bytes(fixed)
+    floating = TensorFlowModel(folder / f"{name}.onnx")
+    (folder / f"{name}_fp32.tflite").write_bytes(floating.float_file())
+    (folder / f"{name}_fp16.tflite").write_bytes(floating.float_file(half=True))
+
+
+def verify(
+    prepared: Prepared, folder: Path, options: ExportOptions
+) -> tuple[dict[str, dict[str, dict[str, int]]], list[str]]:
+    """Audits the int8 files and compares the pixels of every file with its reference.
+
+    Returns:
+        Parity by kernel set and file, and the problems found, empty if the device computes exactly
+        what validation saw. Float files are compared with the float network, and only reported.
+    """
+    name = prepared.name
+    images = list(sample_images().values())
+    if prepared.quantized.input.channels == 1:
+        images = [image[:, :, 1:2] for image in images]
+    reference = network_runner(IntegerNetwork(prepared.quantized))
+    checks: dict[str, dict[str, dict[str, int]]] = {"xnnpack": {}, "onnxruntime": {}}
+    problems: list[str] = []
+
+    def check(kernels: str, file: str, expected: Runner, runner: Runner, pictures: list[np.ndarray]) -> int:
+        parity = compare(expected, runner, pictures)
+        checks[kernels][file] = dataclasses.asdict(parity)
+        return parity.mismatched
+
+    int8_files = {int8_name(name): images}
+    for size in options.sizes:
+        int8_files[int8_name(name, size)] = [_of_size(images[0], parse_size(size))]
+    for file, pictures in int8_files.items():
+        content = (folder / file).read_bytes()
+        found = audit(content, prepared.quantized, options.io)
+        problems += [f"{file}: {problem}" for problem in found]
+        wrong = check("xnnpack", file, reference, TFLiteRunner(content), pictures)
+        if wrong:
+            where = None if found else first_difference(prepared.quantized, content, pictures[0], "xnnpack")
+            pixels = checks["xnnpack"][file]["pixels"]
+            problems.append(f"{file}: {wrong} of {pixels} values differ from validation" + (f"; {where}" if where else ""))
+    check("onnxruntime", f"{name}_qdq.onnx", reference, OnnxRunner(folder / f"{name}_qdq.onnx"), images)
+    float_reference = OnnxRunner(folder / f"{name}.onnx")
+    for kind in ("fp32", "fp16"):
+        file = f"{name}_{kind}.tflite"
+        check("xnnpack", file, float_reference, TFLiteRunner((folder / file).read_bytes()), images)
+    return checks, problems
+
+
+def int8_name(name: str, size: str | None = None) -> str:
+    """Returns the file name of the int8 file for ``size`` (None: any size)."""
+    return f"{name}_int8_{size}.tflite" if size else f"{name}_int8.tflite"
+
+
+def operator_names(path: Path) -> list[str]:
+    """Returns the operators of a TFLite file in order of execution."""
+    return [operator.kind for operator in read_operators(path.read_bytes())]
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Returns name, size in bytes and sha256 of a file."""
+    content = path.read_bytes()
+    return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _float_graph(prepared: Prepared) -> Graph:
+    if prepared.float_graph is not None:
+        return prepared.float_graph
+    # Weights of a network that was trained for int8 from scratch: its own are the only float ones.
+    bare = [dataclasses.replace(op, output=None) for op in prepared.quantized]
+    return Graph(tuple(bare))
+
+
+def _of_size(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Mirrors and crops (H, W, C) to ``size``."""
+    height, width = (max(0, wanted - have) for wanted, have in zip(size, image.shape, strict=False))
+    padded = np.pad(image, ((0, height), (0, width), (0, 0)), mode="symmetric")
+    return np.ascontiguousarray(padded[: size[0], : size[1]])
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder``, so that files can be moved there at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
+    try:
+        yield staging
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Moves whole files to their place; the report comes last."""
+    (folder / "report.json").unlink(missing_ok=True)
+    if not (staging / UNVERIFIED).exists():
+        (folder / UNVERIFIED).unlink(missing_ok=True)
+    else:
+        (staging / UNVERIFIED).replace(folder / UNVERIFIED)
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == "report.json"):
+        path.replace(folder / path.name)

@@ -1,0 +1,1 @@
+"""Int8 quantization as TFLite defines it: training, ranges, and evaluation in integers."""

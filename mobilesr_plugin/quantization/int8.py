@@ -1,0 +1,72 @@
+"""TFLite's int8 scheme: how real numbers become integers.
+
+Source: https://ai.google.dev/edge/litert/models/quantization_spec (8-bit specification), and B. Jacob
+et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018, https://arxiv.org/abs/1712.05877.
+
+* activations: int8, one scale and zero point for a tensor;
+* weights: int8 in [-127, 127], symmetric, one scale ``max|w| / 127`` for each output channel;
+* biases: int32 in units of ``input scale * weight scale``, zero point 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mobilesr_plugin.graph.ops import QParams
+
+QMIN, QMAX = -128, 127
+WEIGHT_QMAX = 127
+
+#: Codes of the image at both ends: uint8 value v is int8 code v - 128 and stands for v / 255.
+IMAGE = QParams(scale=float(np.float32(1 / 255)), zero_point=QMIN)
+
+
+def qparams_of_range(low: float, high: float) -> QParams:
+    """Returns scale and zero point that cover [low, high] and represent 0 exactly.
+
+    The result is a fixed point of the way a range travels to the device, as the float32 numbers
+    ``min = (-128 - zero_point) * scale`` and ``max``: computing the scale from these again gives the
+    same float32, so no last bit is lost on the road.
+    """
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    if high - low < 1e-8:
+        high = low + 1e-8
+    scale = np.float32((high - low) / (QMAX - QMIN))
+    zero_point = int(np.clip(np.rint(QMIN - low / float(scale)), QMIN, QMAX))
+    for _ in range(8):
+        again = np.float32(_travelled_scale(scale, zero_point))
+        if again == scale:
+            break
+        scale = again
+    return QParams(float(scale), zero_point)
+
+
+def _travelled_scale(scale: np.float32, zero_point: int) -> float:
+    low, high = QParams(float(scale), zero_point).range
+    return (float(np.float32(high)) - float(np.float32(low))) / (QMAX - QMIN)
+
+
+def weight_scales(weight: np.ndarray) -> np.ndarray:
+    """Returns ``max|w| / 127`` for each output channel of (O, I, K, K) weights, float64.
+
+    A channel without weights gets scale 1, as in TFLite's converter.
+    """
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
+    return np.where(largest > 0, largest / WEIGHT_QMAX, 1.0)
+
+
+def quantize_weight(weight: np.ndarray) -> np.ndarray:
+    """Returns int8 weights, rounded half away from zero as TFLite's converter does."""
+    scaled = weight.astype(np.float64) / weight_scales(weight).reshape(-1, 1, 1, 1)
+    return round_half_away(scaled).astype(np.int8)
+
+
+def quantize_bias(bias: np.ndarray, input_scale: float, scales: np.ndarray) -> np.ndarray:
+    """Returns int32 biases in units of ``input_scale * scales``."""
+    return round_half_away(bias.astype(np.float64) / (float(input_scale) * scales)).astype(np.int32)
+
+
+def round_half_away(value: np.ndarray) -> np.ndarray:
+    """Rounds to the nearest integer; ties go away from zero."""
+    return np.trunc(value + np.copysign(0.5, value))

@@ -1,0 +1,79 @@
+"""The plain modules of a network while it is trained for int8."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from mobilesr_plugin.graph import plain
+from mobilesr_plugin.graph.ops import QParams
+from mobilesr_plugin.quantization.fake_quant import (
+    ActivationQuantizer,
+    fake_quantize_weight,
+    round_through,
+)
+
+
+class QuantInput(plain.Quantize):
+    """The image on its uint8 grid."""
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        self.output_quantizer = quantizer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output_quantizer(x)
+
+    def output_qparams(self) -> QParams:
+        return self.output_quantizer.qparams()
+
+
+class QuantAdd(plain.Add):
+    """Sum, then the quantizer of the result."""
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        self.output_quantizer = quantizer
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.output_quantizer(super().forward(left, right))
+
+    def output_qparams(self) -> QParams:
+        return self.output_quantizer.qparams()
+
+
+class QuantConv(plain.Conv):
+    """Convolution with int8 weights, int32 bias, and the quantizer of its result.
+
+    The bias is rounded in the forward pass too: on the device it is an integer in units of
+    ``input scale * weight scale``, and in a narrow network that rounding can be seen.
+    """
+
+    output_quantizer: ActivationQuantizer
+
+    @classmethod
+    def of_conv(
+        cls, conv: plain.Conv, input_quantizer: ActivationQuantizer, output_quantizer: ActivationQuantizer
+    ) -> QuantConv:
+        """Returns a quantized convolution that shares the parameters of ``conv``."""
+        made = cls.of(conv)
+        assert isinstance(made, QuantConv)
+        made._modules = {"output_quantizer": output_quantizer}
+        # A reference, not a submodule: the quantizer belongs to the module that makes this one's input.
+        object.__setattr__(made, "input_quantizer", input_quantizer)
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.output_quantizer.quantizing:
+            return self.output_quantizer(super().forward(x))
+        weight, scales = fake_quantize_weight(self.weight)
+        bias = self.bias
+        if bias is not None:
+            source: ActivationQuantizer = self.input_quantizer
+            unit = (source.high - source.low).detach() / 255.0 * scales
+            bias = round_through(bias / unit) * unit
+        out = F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)
+        return self.output_quantizer(F.relu(out) if self.relu else out)
+
+    def output_qparams(self) -> QParams:
+        return self.output_quantizer.qparams()

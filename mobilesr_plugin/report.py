@@ -1,0 +1,109 @@
+"""What an export did, as JSON and as Markdown. Computes nothing but sums that the graph knows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections import Counter
+from typing import Any
+
+from mobilesr_plugin import __version__
+from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.quantization.int8 import QMIN
+
+PACKAGES = ("torch", "basicsr", "onnx", "onnx2tf", "tensorflow", "ai-edge-litert", "onnxruntime")
+
+
+def build(
+    *,
+    name: str,
+    graph: Graph,
+    source: dict[str, str],
+    io: str,
+    sizes: list[tuple[int, int]],
+    operators: dict[str, list[str]],
+    parity: dict[str, Any],
+    problems: list[str],
+    files: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Returns the content of report.json."""
+    return {
+        "model": name,
+        "verified": not problems,
+        "problems": problems,
+        "scale": graph.scale,
+        "params": graph.parameters,
+        "macs": {f"{height}x{width}": graph.macs(height, width) for height, width in sizes},
+        "source": source,
+        "io": _ends(graph, io),
+        "ops": operators,
+        "parity": parity,
+        "files": files,
+        "seconds": round(seconds, 2),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of everything that took part."""
+    found = {"mobilesr-plugin": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _ends(graph: Graph, io: str) -> dict[str, Any]:
+    ends: dict[str, Any] = {"layout": "NHWC", "colour": "RGB" if graph.input.channels == 3 else "Y"}
+    for end, op in (("input", graph.input), ("output", graph.output)):
+        assert op.output is not None
+        if io == "float32":
+            ends[end] = {"dtype": io, "range": [0.0, 1.0]}
+            continue
+        zero_point = op.output.zero_point - (QMIN if io == "uint8" else 0)
+        ends[end] = {"dtype": io, "scale": op.output.scale, "zero_point": zero_point}
+    return ends
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """Returns the content of report.md."""
+    state = "verified" if content["verified"] else "NOT VERIFIED"
+    lines = [
+        f"# {content['model']}: {state}",
+        "",
+        *(f"- **{problem}**" for problem in content["problems"]),
+        f"- scale: {content['scale']}, parameters: {content['params']:,}",
+        *(f"- multiply-accumulates at {size}: {macs / 1e9:.3f} G" for size, macs in content["macs"].items()),
+        f"- source: {content['source']['checkpoint']} (sha256 {content['source']['sha256']})",
+        f"- input: {_end(content['io']['input'])}; output: {_end(content['io']['output'])}; "
+        f"{content['io']['layout']}, {content['io']['colour']}",
+        f"- export took {content['seconds']:.1f} s",
+        "",
+        "## Parity",
+        "",
+        "int8 files against integer validation, float files against the float network.",
+        "",
+        "| kernels | file | values | mismatched | largest difference (of 255) |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for kernels, files in content["parity"].items():
+        for file, parity in files.items():
+            lines.append(
+                f"| {kernels} | {file} | {parity['pixels']:,} | {parity['mismatched']:,} | {parity['max_abs_diff']} |"
+            )
+    lines += ["", "## Files", "", "| file | bytes | sha256 | operators |", "|---|---:|---|---|"]
+    for file in content["files"]:
+        counted = Counter(content["ops"].get(file["name"], []))
+        names = ", ".join(f"{count}x {kind}" if count > 1 else kind for kind, count in counted.items())
+        lines.append(f"| {file['name']} | {file['bytes']:,} | {file['sha256'][:16]} | {names} |")
+    packages = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
+    return "\n".join([*lines, "", f"Made with {packages}.", ""])
+
+
+def _end(end: dict[str, Any]) -> str:
+    if end["dtype"] == "float32":
+        return "float32 in [0, 1]"
+    return f"{end['dtype']}, scale {end['scale']:.10g}, zero point {end['zero_point']}"

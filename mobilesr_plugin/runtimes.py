@@ -1,0 +1,157 @@
+"""Runs exported files: uint8 NHWC pixels in, uint8 NHWC pixels out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilesr_plugin.errors import DataError, MissingExtraError
+
+
+class TFLiteRunner:
+    """Runs a TFLite file with uint8, int8 or float32 ends.
+
+    Args:
+        source: File, or its bytes.
+        threads: Processor threads.
+        kernels: ``xnnpack``, or ``tflite_builtin`` for TFLite's own kernels.
+
+    Raises:
+        MissingExtraError: ai-edge-litert is not installed.
+        DataError: no such file, or not a TFLite file.
+    """
+
+    def __init__(self, source: Path | bytes, *, threads: int = 2, kernels: str = "xnnpack") -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        except ImportError as error:
+            raise MissingExtraError("ai-edge-litert", "export") from error
+        self.name = "the TFLite file" if isinstance(source, bytes) else str(source)
+        if isinstance(source, Path):
+            try:
+                source = source.read_bytes()
+            except OSError as error:
+                raise DataError(f"{self.name} cannot be read: {error.strerror}; mobilesr-export writes it") from error
+        resolver = OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            with silenced_native_output():
+                self._interpreter = Interpreter(
+                    model_content=source, num_threads=threads, experimental_op_resolver_type=resolver
+                )
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{self.name} is not a TFLite file that this machine can run: {error}") from error
+        (self.input,) = self._interpreter.get_input_details()
+        self._allocated = tuple(self.input["shape"])
+        signature = self.input["shape_signature"]
+        self.channels = int(signature[3])
+        self.fixed_size = None if -1 in signature else (int(signature[1]), int(signature[2]))
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Runs (1, H, W, C) uint8 pixels; returns (1, H * s, W * s, C) uint8.
+
+        Raises:
+            DataError: the file is made for another size.
+        """
+        return self.outputs(pixels)[0]
+
+    def outputs(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Runs (1, H, W, C) uint8 pixels; returns every output of the file, the first as pixels."""
+        if self.fixed_size not in (None, pixels.shape[1:3]):
+            height, width = self.fixed_size
+            raise DataError(
+                f"{self.name} takes images of {height}x{width} only, got {pixels.shape[1]}x{pixels.shape[2]}; use the "
+                "file without a size in its name"
+            )
+        if self._allocated != pixels.shape:
+            self._interpreter.resize_tensor_input(self.input["index"], pixels.shape)
+            with silenced_native_output():
+                self._interpreter.allocate_tensors()
+            self._allocated = pixels.shape
+        self._interpreter.set_tensor(self.input["index"], _encode(pixels, self.input))
+        self._interpreter.invoke()
+        first, *others = self._interpreter.get_output_details()
+        values = [self._interpreter.get_tensor(detail["index"]) for detail in others]
+        return [_decode(self._interpreter.get_tensor(first["index"]), first), *values]
+
+    def invoke(self) -> None:
+        """Runs the file once more on the pixels it was last given; for timing."""
+        self._interpreter.invoke()
+
+
+class OnnxRunner:
+    """Runs an ONNX file with float32 ends in [0, 1].
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        DataError: no such file, or not an ONNX file.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 2) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "export") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types, one for each way to fail
+            raise DataError(f"{path} is not an ONNX file that can be run: {str(error).splitlines()[0]}") from error
+        image = self._session.get_inputs()[0]
+        self._input, self.channels = image.name, int(image.shape[1])
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Runs (N, H, W, C) uint8 pixels; returns (N, H * s, W * s, C) uint8."""
+        image = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        (result,) = self._session.run(None, {self._input: image})
+        return to_uint8(result.transpose(0, 2, 3, 1))
+
+
+def to_uint8(real: np.ndarray) -> np.ndarray:
+    """Rounds values in [0, 1] to pixels, as BasicSR's ``tensor2img`` does."""
+    return np.rint(np.clip(real, 0, 1) * 255).astype(np.uint8)
+
+
+def _encode(pixels: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    match detail["dtype"]:
+        case np.uint8:
+            return pixels
+        case np.int8:  # the same bytes with the sign bit turned
+            return (pixels ^ 0x80).view(np.int8)
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _decode(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    match detail["dtype"]:
+        case np.uint8:
+            return values
+        case np.int8:
+            return values.view(np.uint8) ^ 0x80
+    return to_uint8(values)
+
+
+@contextlib.contextmanager
+def silenced_native_output() -> Iterator[None]:
+    """Drops what native libraries write to standard error, past Python.
+
+    TFLite and TensorFlow announce themselves there on every start.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

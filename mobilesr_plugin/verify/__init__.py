@@ -1,0 +1,1 @@
+"""Checks that an exported file computes what validation saw."""
