@@ -30,7 +30,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt mobilesr_plugin/host/autoload.
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python -m mobilesr_plugin.demo
+	$(BIN)/python tools/demo.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"

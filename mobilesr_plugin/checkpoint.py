@@ -10,25 +10,26 @@ Beside BasicSR's ``params`` (and ``params_ema``) a file may hold
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from mobilesr_plugin import __version__, register
+from mobilesr_plugin.atomic_file import write_atomically
 from mobilesr_plugin.errors import CheckpointError
 from mobilesr_plugin.options import QuantizationOptions, parse_block
+from mobilesr_plugin.quantization.calibrate import start_quantizing
 from mobilesr_plugin.quantization.insert import insert_quantizers
 
 State = dict[str, torch.Tensor]
 
 _QUANTIZER = ".output_quantizer."
+_OBSERVER = ".activation_post_process."
 _NAMED = 3  # tensors named in an error message
 
 
@@ -38,21 +39,10 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(dict(entries), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+        write_atomically(path, lambda file: torch.save(dict(entries), file))
+    except (OSError, RuntimeError) as error:  # torch turns some failures to write into a RuntimeError
         raise CheckpointError(f"{path} cannot be written: {_reason(error)}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def describe(opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +69,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; give the path of a .pth file that training wrote") from error
+        raise CheckpointError(
+            f"{path} does not exist; give the path of a .pth file that training wrote"
+        ) from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "global" in str(error):
             raise CheckpointError(
@@ -92,7 +84,9 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many types for damaged files
         raise CheckpointError(f"{path} is truncated or damaged; copy or train it again") from error
     if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}; expected a dict with the entry 'params'")
+        raise CheckpointError(
+            f"{path} holds a {type(loaded).__name__}; expected a dict with the entry 'params'"
+        )
     return loaded
 
 
@@ -119,19 +113,27 @@ def params_of(loaded: Mapping[str, Any], path: Path, param_key: str | None = "pa
         params = loaded["params"]
     else:
         held = ", ".join(map(str, list(loaded)[:_NAMED])) or "nothing"
-        raise CheckpointError(f"{path} has no entry {param_key!r} (it holds {held}); set path: param_key_g to one of them")
+        raise CheckpointError(
+            f"{path} has no entry {param_key!r} (it holds {held}); set path: param_key_g to one of them"
+        )
     if not isinstance(params, dict) or not all(isinstance(value, torch.Tensor) for value in params.values()):
         raise CheckpointError(f"{path}: entry {param_key!r} does not hold weights")
     return {name.removeprefix("module."): value for name, value in params.items()}
 
 
 def load_into(network: nn.Module, params: State, path: Path) -> None:
-    """Loads weights strictly.
+    """Loads weights strictly, except that observers of ranges may differ.
+
+    A checkpoint of quantization-aware training holds what its observers saw. It is needed to resume
+    only, so a network with other observers, or none, takes the ranges and leaves that out.
 
     Raises:
         CheckpointError: names what is missing, what is too much and what has another shape.
     """
     own = network.state_dict()
+    fitting = {name for name, value in params.items() if name in own and value.shape == own[name].shape}
+    params = {name: value for name, value in params.items() if _OBSERVER not in name or name in fitting}
+    params |= {name: value for name, value in own.items() if _OBSERVER in name and name not in params}
     problems = []
     missing = [name for name in own if name not in params]
     unexpected = [name for name in params if name not in own]
@@ -162,20 +164,20 @@ class Restored:
     """A network as a checkpoint holds it.
 
     Attributes:
-        network: The network; a quantized graph if ``quantized``.
-        quantized: Whether it has the ranges of quantization-aware training.
+        float_network: The float network; of a quantized checkpoint, the one that training for int8
+            started from, where it is known.
+        quantized_network: The network with the ranges of quantization-aware training; None if there
+            are none.
         scale: Upscaling factor.
         name: Such as ``abpn_x3``.
         source: File name and sha256 of the checkpoint.
-        float_network: The float network that training for int8 started from, where it is known.
     """
 
-    network: nn.Module
-    quantized: bool
+    float_network: nn.Module | None
+    quantized_network: fx.GraphModule | None
     scale: int
     name: str
     source: dict[str, str]
-    float_network: nn.Module | None
 
 
 def restore(path: Path, opt_path: Path | None = None) -> Restored:
@@ -199,19 +201,24 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     else:
         described = describe(_read_options(opt_path or _options_beside(path)))
     params = params_of(loaded, path, "params_ema")
-    network = build_network(described["network_g"])
-    quantized = is_quantized(params)
-    float_network = None
-    if quantized:
+    network: nn.Module = build_network(described["network_g"]).eval()
+    float_network: nn.Module | None = network
+    quantized_network = None
+    if is_quantized(params):
         if "params_float" in loaded:
-            float_network = build_network(described["network_g"]).eval()
-            load_into(float_network, params_of(loaded, path, "params_float"), path)
-        network = insert_quantizers(network, parse_block(described, "quantization", QuantizationOptions))
-    load_into(network, params, path)
+            load_into(network, params_of(loaded, path, "params_float"), path)
+        else:
+            float_network = None
+        options = parse_block(described, "quantization", QuantizationOptions)
+        quantized_network = insert_quantizers(network, options)
+        load_into(quantized_network, params, path)
+        start_quantizing(quantized_network)
+    else:
+        load_into(network, params, path)
     scale = int(described["scale"] or described["network_g"].get("upscale", 1))
     kind = str(described["network_g"]["type"]).lower()
     source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return Restored(network.eval(), quantized, scale, f"{kind}_x{scale}", source, float_network)
+    return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
 
 
 def _options_beside(path: Path) -> Path:
@@ -220,7 +227,9 @@ def _options_beside(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     what = "several option files lie" if found else "no option file lies"
-    raise CheckpointError(f"{path} does not describe its network, and {what} in {folder}; give one with --opt")
+    raise CheckpointError(
+        f"{path} does not describe its network, and {what} in {folder}; give one with --opt"
+    )
 
 
 def _read_options(path: Path) -> Mapping[str, Any]:
@@ -233,7 +242,9 @@ def _read_options(path: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid YAML: {_reason(error)}") from error
     if not isinstance(opt, dict) or "network_g" not in opt:
-        raise CheckpointError(f"{path} has no block network_g; give the option file that the network was trained with")
+        raise CheckpointError(
+            f"{path} has no block network_g; give the option file that the network was trained with"
+        )
     return opt
 
 

@@ -1,13 +1,13 @@
 """Every error that a user of mobilesr-plugin can meet.
 
-    MobileSRError                 one line: what was got, what is allowed, what to do (exit code 1)
-    ├── OptionError               a YAML key or a command-line value that makes no sense
-    ├── DataError                 a data set: missing, unreadable, sizes that do not match
-    ├── CheckpointError           a .pth: unreadable, unsafe, or of another network
-    ├── UnsupportedNetworkError   a module that has no exact int8 counterpart
-    ├── ExportError               a conversion failed, or its result cannot be written
-    │   └── MissingExtraError     an optional package is not installed
-    └── VerificationError         the device file does not compute what validation saw (exit code 3)
+MobileSRError                 one line: what was got, what is allowed, what to do (exit code 1)
+├── OptionError               a YAML key or a command-line value that makes no sense
+├── DataError                 a data set: missing, unreadable, sizes that do not match
+├── CheckpointError           a .pth: unreadable, unsafe, or of another network
+├── UnsupportedNetworkError   a module that has no exact int8 counterpart
+├── ExportError               a conversion failed, or its result cannot be written
+│   └── MissingExtraError     an optional package is not installed
+└── VerificationError         the device file does not compute what validation saw (exit code 3)
 """
 
 from __future__ import annotations

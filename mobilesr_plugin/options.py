@@ -60,7 +60,9 @@ class QuantizationOptions:
                 "for every iteration; use percentile, moving_average or minmax"
             )
         if not isinstance(self.distillation, bool):
-            raise OptionError(f"quantization: distillation is {self.distillation!r}; it must be true or false")
+            raise OptionError(
+                f"quantization: distillation is {self.distillation!r}; it must be true or false"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,11 @@ def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
             raise OptionError(f"{where}: unknown key {key!r}{hint} Known keys: {', '.join(known)}")
 
 
+# BasicSR's keys, and ours. Others are left alone unless they look like one of these.
 _TOP_LEVEL = (
-    "name model_type scale num_gpu manual_seed datasets network_g network_d path train val logger dist_params "
-    "find_unused_parameters quantization export tflite use_tb_logger degradation"
-).split()
+    *("name", "model_type", "scale", "num_gpu", "manual_seed", "datasets", "network_g", "network_d", "path"),
+    *("train", "val", "logger", "dist_params", "find_unused_parameters", "quantization", "export", "tflite"),
+)
 
 
 def check(opt: Mapping[str, Any]) -> None:

@@ -65,7 +65,11 @@ class Exported:
 
 
 def export(
-    ckpt: Path, options: ExportOptions, *, opt_path: Path | None = None, progress: Progress = lambda stage: None
+    ckpt: Path,
+    options: ExportOptions,
+    *,
+    opt_path: Path | None = None,
+    progress: Progress = lambda stage: None,
 ) -> Exported:
     """Exports a checkpoint to ONNX and TFLite, and verifies every file.
 
@@ -117,16 +121,15 @@ def export(
 def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepared:
     """Restores the network, calibrates a float one, and lowers both forms to deploy graphs."""
     restored = checkpoint.restore(ckpt, opt_path)
-    if restored.quantized:
-        quantized, float_network = restored.network, restored.float_network
-    else:
+    float_network, quantized = restored.float_network, restored.quantized_network
+    if quantized is None:
+        assert float_network is not None
         if options.calib is None:
             raise OptionError(
-                f"{ckpt} is a float checkpoint, which has no int8 ranges; give LR images to find them with --calib "
-                "DIR_OR_LMDB, or train it with model_type QATSRModel"
+                f"{ckpt} is a float checkpoint, which has no int8 ranges; give LR images to find them with "
+                "--calib DIR_OR_LMDB, or train it with model_type QATSRModel"
             )
         images = calibration_images(Path(options.calib), restored.scale, CALIBRATION_IMAGES)
-        float_network = restored.network
         quantized = insert_quantizers(float_network, QuantizationOptions())
         calibrate(quantized, (to_tensor(image[None]) for image in images))
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
@@ -194,7 +197,9 @@ def verify(
         if wrong:
             where = None if found else first_difference(prepared.quantized, content, pictures[0], "xnnpack")
             pixels = checks["xnnpack"][file]["pixels"]
-            problems.append(f"{file}: {wrong} of {pixels} values differ from validation" + (f"; {where}" if where else ""))
+            problems.append(
+                f"{file}: {wrong} of {pixels} values differ from validation" + (f"; {where}" if where else "")
+            )
     check("onnxruntime", f"{name}_qdq.onnx", reference, OnnxRunner(folder / f"{name}_qdq.onnx"), images)
     float_reference = OnnxRunner(folder / f"{name}.onnx")
     for kind in ("fp32", "fp16"):
@@ -241,11 +246,15 @@ def _staging(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
+        raise ExportError(
+            f"{folder} cannot be written: {error.strerror}; choose another folder with --out"
+        ) from error
     try:
         yield staging
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
+        raise ExportError(
+            f"{folder} cannot be written: {error.strerror}; choose another folder with --out"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -91,9 +91,8 @@ def markdown(content: dict[str, Any]) -> str:
     ]
     for kernels, files in content["parity"].items():
         for file, parity in files.items():
-            lines.append(
-                f"| {kernels} | {file} | {parity['pixels']:,} | {parity['mismatched']:,} | {parity['max_abs_diff']} |"
-            )
+            counts = f"{parity['pixels']:,} | {parity['mismatched']:,} | {parity['max_abs_diff']}"
+            lines.append(f"| {kernels} | {file} | {counts} |")
     lines += ["", "## Files", "", "| file | bytes | sha256 | operators |", "|---|---:|---|---|"]
     for file in content["files"]:
         counted = Counter(content["ops"].get(file["name"], []))

@@ -37,8 +37,12 @@ class TFLiteRunner:
             try:
                 source = source.read_bytes()
             except OSError as error:
-                raise DataError(f"{self.name} cannot be read: {error.strerror}; mobilesr-export writes it") from error
-        resolver = OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                raise DataError(
+                    f"{self.name} cannot be read: {error.strerror}; mobilesr-export writes it"
+                ) from error
+        resolver = (
+            OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        )
         try:
             with silenced_native_output():
                 self._interpreter = Interpreter(
@@ -66,8 +70,8 @@ class TFLiteRunner:
         if self.fixed_size not in (None, pixels.shape[1:3]):
             height, width = self.fixed_size
             raise DataError(
-                f"{self.name} takes images of {height}x{width} only, got {pixels.shape[1]}x{pixels.shape[2]}; use the "
-                "file without a size in its name"
+                f"{self.name} takes images of {height}x{width} only, got "
+                f"{pixels.shape[1]}x{pixels.shape[2]}; use the file without a size in its name"
             )
         if self._allocated != pixels.shape:
             self._interpreter.resize_tensor_input(self.input["index"], pixels.shape)
@@ -102,9 +106,13 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's own types, one for each way to fail
-            raise DataError(f"{path} is not an ONNX file that can be run: {str(error).splitlines()[0]}") from error
+            raise DataError(
+                f"{path} is not an ONNX file that can be run: {str(error).splitlines()[0]}"
+            ) from error
         image = self._session.get_inputs()[0]
         self._input, self.channels = image.name, int(image.shape[1])
 

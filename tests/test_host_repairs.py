@@ -138,7 +138,7 @@ def test_loading_names_the_file_and_what_differs(tmp_path: Path) -> None:
     for name, expected in {
         "net_g_8.pth": "body.0.weight",
         "half.pth": "damaged|cannot be read",
-        "text.pth": "",
+        "text.pth": "not a checkpoint",
         "code.pth": "would run code",
         "none.pth": "does not exist",
     }.items():

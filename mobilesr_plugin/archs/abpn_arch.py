@@ -73,6 +73,7 @@ class ABPN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # the original's initialisation: Keras' glorot_normal
                 nn.init.xavier_normal_(module.weight)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -74,10 +74,11 @@ def measure(
                 times[index].append((time.perf_counter() - started) * 1e3)
         progress(round_ + 1, WARM_UP + runs)
     medians = [statistics.median(own) for own in times]
-    return [
-        Latency(path.name, median, *(float(value) for value in np.percentile(own, [10, 90])), median / medians[0])
-        for path, own, median in zip(files, times, medians, strict=True)
-    ]
+    results = []
+    for path, own, median in zip(files, times, medians, strict=True):
+        low, high = (float(value) for value in np.percentile(own, [10, 90]))
+        results.append(Latency(path.name, median, low, high, median / medians[0]))
+    return results
 
 
 def _prepared_call(path: Path, size: tuple[int, int], threads: int, kernels: str) -> Callable[[], object]:

@@ -12,7 +12,9 @@ from mobilesr_plugin.cli.console import progress_bar
 from mobilesr_plugin.options import parse_size
 
 bench_app = typer.Typer(
-    help="Measure exported files.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    help="Measure exported files.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -23,7 +25,9 @@ def _bench() -> None:
 
 @bench_app.command()
 def latency(
-    files: Annotated[list[Path], typer.Argument(help=".tflite and .onnx files; the first is the base of the ratios.")],
+    files: Annotated[
+        list[Path], typer.Argument(help=".tflite and .onnx files; the first is the base of the ratios.")
+    ],
     size: Annotated[str, typer.Option(help="HxW of the input image.")] = "360x640",
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
     runs: Annotated[int, typer.Option(help="Rounds that count.")] = 21,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mobilesr_plugin.cli.console import progress_bar
+
 if TYPE_CHECKING:
-    from mobilesr_plugin.data.plan import Prepared, Progress
+    from mobilesr_plugin.data.plan import Prepared
 
 data_app = typer.Typer(
     help="Make data sets in BasicSR's layout: a small demo set, or your own pictures.",
@@ -33,7 +33,7 @@ def demo_command(
     """
     from mobilesr_plugin.data.demo import make_demo
 
-    with _progress("demo set") as progress:
+    with progress_bar("demo set") as progress:
         results = make_demo(out, scales=scale, progress=progress)
     for result in results:
         _summarize(result)
@@ -90,7 +90,7 @@ def prepare_command(
 
     if kind not in {member.value for member in Kind}:
         raise typer.BadParameter(f"{kind!r} is not one of train, valid, benchmark", param_hint="--as")
-    with _progress(kind) as progress:
+    with progress_bar(kind) as progress:
         result = prepare(
             hr,
             out,
@@ -105,29 +105,6 @@ def prepare_command(
             progress=progress,
         )
     _summarize(result)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f} pictures/s" if speed else "", style="progress.data.speed")
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), Remaining())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
 
 
 def _summarize(result: Prepared) -> None:

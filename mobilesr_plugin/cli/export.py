@@ -10,12 +10,20 @@ import typer
 from mobilesr_plugin.cli.console import status
 from mobilesr_plugin.options import ExportOptions
 
+DEFAULT_SIZES = list(ExportOptions().sizes)
+
 
 def export(
     ckpt: Annotated[Path, typer.Option(help="Checkpoint (.pth) of BasicSR or of QATSRModel.")],
-    opt: Annotated[Path | None, typer.Option(help="Option file, if the checkpoint does not describe itself.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: export/ in the experiment's folder.")] = None,
-    size: Annotated[list[str], typer.Option(help="HxW of a fixed-size int8 file; may be repeated.")] = ["360x640"],  # noqa: B006
+    opt: Annotated[
+        Path | None, typer.Option(help="Option file, if the checkpoint does not describe itself.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default: export/ in the experiment's folder.")
+    ] = None,
+    size: Annotated[
+        list[str], typer.Option(help="HxW of a fixed-size int8 file; may be repeated.")
+    ] = DEFAULT_SIZES,
     io: Annotated[str, typer.Option(help="Type of the int8 files' ends: uint8, int8 or float32.")] = "uint8",
     calib: Annotated[
         Path | None, typer.Option(help="LR images (folder or LMDB) to calibrate a float checkpoint with.")

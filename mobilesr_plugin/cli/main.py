@@ -15,6 +15,8 @@ from mobilesr_plugin.cli.data import data_app
 from mobilesr_plugin.cli.export import export
 from mobilesr_plugin.errors import MobileSRError
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="mobilesr",
     help="Super-resolution from PyTorch to a phone: data, export, benchmarks.",
@@ -41,6 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     except MobileSRError as error:
         typer.echo(f"mobilesr: {error}", err=True)
         sys.exit(error.exit_code)
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            typer.echo("mobilesr: interrupted; no file is left half-written, run it again to go on", err=True)
+            sys.exit(1)
+        raise
 
 
 def export_main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mobilesr_plugin.data.bicubic import downscale
 from mobilesr_plugin.data.image_pairs import prepare_pairs, validation_paths
-from mobilesr_plugin.data.images import encode_png, list_images, write_atomically
+from mobilesr_plugin.data.images import encode_png, list_images, write_bytes
 from mobilesr_plugin.data.lmdb_store import is_complete, read_meta_info
 from mobilesr_plugin.data.photographs import photograph
 from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus
@@ -95,7 +95,7 @@ def make_demo(
             progress=report(0),
         )
         validation = prepare_pairs(valid, paths[1], workers=1, progress=report(len(TRAINING)))
-    write_atomically(out / MARKER, recipe.encode())
+    write_bytes(out / MARKER, recipe.encode())
     return [training, validation]
 
 
@@ -116,4 +116,4 @@ def _save(folder: Path, file: str, shrink: int) -> None:
     image = photograph(file)
     if shrink > 1:
         image = downscale(image, shrink)
-    write_atomically(folder / f"{Path(file).stem}.png", encode_png(image))
+    write_bytes(folder / f"{Path(file).stem}.png", encode_png(image))

@@ -13,7 +13,7 @@ from mobilesr_plugin.data.images import (
     encode_png,
     list_images,
     read_image,
-    write_atomically,
+    write_bytes,
 )
 from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus, corrupt, plan
 from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, claim
@@ -141,7 +141,7 @@ def write_pair(task: PairTask) -> None:
     """
     image = mod_crop(read_image(task.image.path), task.modulus)
     for scale, path in task.files.items():
-        write_atomically(path, encode_png(image if scale == HR else downscale(image, scale), _PNG_LEVEL))
+        write_bytes(path, encode_png(image if scale == HR else downscale(image, scale), _PNG_LEVEL))
 
 
 def _check_usable_in_place(images: Sequence[SourceImage]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilesr_plugin.atomic_file import write_atomically
 from mobilesr_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -113,24 +112,16 @@ def encode_png(image: ImageU8, level: int = 1) -> bytes:
     return data.tobytes()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file that is either whole or not there.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
-    # Hidden, so that BasicSR's folder scan never takes a left-over for an image.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, lambda file: file.write(data))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mobilesr_plugin.data.images import write_atomically
+from mobilesr_plugin.data.images import write_bytes
 from mobilesr_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class LmdbStore:
         missing = shapes.keys() - self._done
         assert not missing, f"{len(missing)} keys were never put, {min(missing)} first"
         lines = (f"{key}.png ({h},{w},{c}) {PNG_LEVEL}\n" for key, (h, w, c) in shapes.items())
-        write_atomically(self.folder / META_INFO, "".join(lines).encode("ascii"))
+        write_bytes(self.folder / META_INFO, "".join(lines).encode("ascii"))
 
     def _read_keys(self) -> set[str]:
         with self._env.begin() as transaction:

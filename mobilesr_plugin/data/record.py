@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mobilesr_plugin.data.images import UnreadableImageError, image_size, write_atomically
+from mobilesr_plugin.data.images import UnreadableImageError, image_size, write_bytes
 from mobilesr_plugin.errors import DataError
 
 # Hidden: BasicSR's folder scan would take it for an image.
@@ -97,7 +97,7 @@ def claim(folder: Path, record: Record) -> None:
     """
     path = folder / RECORD_NAME
     if not path.exists():
-        write_atomically(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+        write_bytes(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
         return
     difference = _difference(_load(path), record)
     if difference:

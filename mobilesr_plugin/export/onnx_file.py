@@ -7,7 +7,7 @@ kernels it is the same as explicit pads, and converters make no separate PAD ope
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,11 +78,20 @@ class _Builder:
             self.value[op.name] = self._round(written, op.name, op.output) if rounded else written
         self._node("Identity", [self.value[self.graph.output.name]], OUTPUT)
         channels, scale = self.graph.channels(), self.graph.scale
-        out_shape = ["n", channels[self.graph.output.name], f"{scale}*h", f"{scale}*w"]
-        image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", self.graph.input.channels, "h", "w"])
+        out_shape: list[str | int | None] = [
+            "n",
+            channels[self.graph.output.name],
+            f"{scale}*h",
+            f"{scale}*w",
+        ]
+        image = helper.make_tensor_value_info(
+            INPUT, TensorProto.FLOAT, ["n", self.graph.input.channels, "h", "w"]
+        )
         result = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, out_shape)
         made = helper.make_graph(self.nodes, "mobilesr", [image], [result], self.initializers)
-        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mobilesr-plugin")
+        model = helper.make_model(
+            made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mobilesr-plugin"
+        )
         model.ir_version = 8
         return model
 
@@ -100,7 +109,9 @@ class _Builder:
             case Relu():
                 return self._node("Relu", inputs, op.name)
             case PRelu():
-                return self._node("PRelu", [*inputs, self._constant(f"{op.name}.slope", op.slope[:, None, None])], op.name)
+                return self._node(
+                    "PRelu", [*inputs, self._constant(f"{op.name}.slope", op.slope[:, None, None])], op.name
+                )
             case Clamp():
                 bounds = [
                     self._constant(f"{op.name}.{end}", np.float32(value))
@@ -154,7 +165,7 @@ class _Builder:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
 
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}:{output}", **attributes))

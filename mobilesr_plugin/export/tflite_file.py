@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,15 @@ class TensorFlowModel:
                         verbosity="error",
                     )
                 except SystemExit as error:  # its way to fail
-                    raise ExportError(f"onnx2tf could not convert {onnx_path.name} (exit code {error.code})") from error
+                    raise ExportError(
+                        f"onnx2tf could not convert {onnx_path.name} (exit code {error.code})"
+                    ) from error
                 except Exception as error:
                     reason = " ".join(str(error).split())
                     raise ExportError(f"onnx2tf could not convert {onnx_path.name}: {reason}") from error
 
     def float_file(self, *, half: bool = False) -> bytes:
-        """Returns a TFLite file with float32 ends and any height and width; weights in float16 if ``half``."""
+        """Returns a TFLite file with float32 ends, for any size; its weights are float16 if ``half``."""
         converter = self._converter(None)
         if half:
             converter.optimizations = [self._tensorflow.lite.Optimize.DEFAULT]
@@ -86,11 +89,14 @@ class TensorFlowModel:
         def run(image: Any) -> Any:
             return {OUTPUT: self._model(image)}
 
-        return tensorflow.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], self._model)
+        return tensorflow.lite.TFLiteConverter.from_concrete_functions(
+            [run.get_concrete_function()], self._model
+        )
 
     def _convert(self, converter: Any) -> bytes:
         try:
-            with silenced_native_output():
+            with silenced_native_output(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "statistics were expected": the ranges come from the graph
                 return converter.convert()
         except Exception as error:  # TensorFlow's converter raises many types
             reason = " ".join(str(error).split())[:300]
@@ -125,7 +131,9 @@ def _quantize_as_fake_quant(tensorflow: Any) -> Iterator[None]:
             "dtype": target.dtype,
             "is_dequantized": True,  # so that the DequantizeLinear behind it adds nothing
             "nhwc": read.get("nhwc", False),
-            "tf_node": tensorflow.quantization.fake_quant_with_min_max_args(read["tf_node"], min=low, max=high),
+            "tf_node": tensorflow.quantization.fake_quant_with_min_max_args(
+                read["tf_node"], min=low, max=high
+            ),
             "tf_node_info": {},
         }
 

@@ -52,9 +52,10 @@ def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.
     readers = {op.name for op in ops.values() if name in op.inputs}
     op = ops[name]
     if readers != {reader}:
+        others = ", ".join(sorted(readers - {reader}))
         raise UnsupportedNetworkError(
-            f"{name} is read both in front of a pixel shuffle and by {', '.join(sorted(readers - {reader}))}, "
-            "so its channels cannot be reordered for the device"
+            f"{name} is read both in front of a pixel shuffle and by {others}, so"
+            "  its channels cannot be reordered for the device"
         )
     match op:
         case Conv():
@@ -70,8 +71,8 @@ def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.
             _permute(ops, channels, op.inputs[0], order, name)
         case _:
             raise UnsupportedNetworkError(
-                f"{name} ({type(op).__name__}) stands in front of a pixel shuffle, and its channels cannot be "
-                "reordered for the device"
+                f"{name} ({type(op).__name__}) stands in front of a pixel shuffle, and its channels cannot "
+                "be reordered for the device"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
         else:
             module = traced.get_submodule(str(node.target))
             sources = [lowered[value[source]] for source in node.args]
-            qparams = module.output_qparams() if hasattr(module, "output_qparams") else sources[0].output
+            qparams = _output_qparams(module, sources[0])
             if isinstance(module, plain.Quantize):
                 op = replace(sources[0], output=qparams)
             else:
@@ -51,6 +52,11 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
     return to_block_major(ops.Graph(tuple(lowered.values())))
 
 
+def _output_qparams(module: nn.Module, source: ops.Op) -> ops.QParams | None:
+    own: Any = getattr(module, "output_qparams", None)
+    return own() if own is not None else source.output
+
+
 def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels: dict[str, int]) -> ops.Op:
     inputs = tuple(source.name for source in sources)
     match module:
@@ -58,7 +64,9 @@ def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels:
             weight = _array(module.weight)
             bias = np.zeros(len(weight), np.float32) if module.bias is None else _array(module.bias)
             groups = module.groups
-            return ops.Conv(name=name, inputs=inputs, weight=weight, bias=bias, groups=groups, relu=module.relu)
+            return ops.Conv(
+                name=name, inputs=inputs, weight=weight, bias=bias, groups=groups, relu=module.relu
+            )
         case plain.Add():
             return ops.Add(name=name, inputs=inputs)
         case plain.Concat():

@@ -69,7 +69,9 @@ def _check_module(network: str, node: fx.Node, module: nn.Module) -> None:
 def _plain_equivalent(network: str, node: fx.Node) -> Rewrite:
     handler = _HANDLERS.get(node.target)
     if handler is None:
-        described = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+        described = (
+            node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+        )
         raise _unsupported(network, f"{node.name} calls {described}")
     try:
         return handler(*node.args, **node.kwargs)
@@ -78,7 +80,9 @@ def _plain_equivalent(network: str, node: fx.Node) -> Rewrite:
 
 
 def _unsupported(network: str, what: str) -> UnsupportedNetworkError:
-    return UnsupportedNetworkError(f"{network}: {what}, which has no int8 counterpart here; supported: {SUPPORTED}")
+    return UnsupportedNetworkError(
+        f"{network}: {what}, which has no int8 counterpart here; supported: {SUPPORTED}"
+    )
 
 
 def _drop_identities(traced: fx.GraphModule) -> None:

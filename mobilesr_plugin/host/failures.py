@@ -85,4 +85,5 @@ def _rank() -> str:
 
 def _say(message: str) -> None:
     who = "mobilesr" if _rank() == "0" else f"mobilesr (rank {_rank()})"
-    print(f"{who}: {message}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{who}: {message}\n")
+    sys.stderr.flush()

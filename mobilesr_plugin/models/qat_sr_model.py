@@ -61,8 +61,8 @@ class QATSRModel(SRModel):
             self.init_training_settings()
         elif not self._calibrated:
             raise CheckpointError(
-                f"{opt['path'].get('pretrain_network_g')} is a float checkpoint, which has no int8 ranges; train it "
-                "with model_type QATSRModel first, or export it with mobilesr-export --calib"
+                f"{opt['path'].get('pretrain_network_g')} is a float checkpoint, which has no int8 ranges; "
+                "train it with model_type QATSRModel first, or export it with mobilesr-export --calib"
             )
 
     def _build_and_load(self) -> nn.Module:
@@ -75,7 +75,9 @@ class QATSRModel(SRModel):
         if checkpoint.is_quantized(params):
             if "params_float" in loaded:
                 self._float_network = copy.deepcopy(network)
-                checkpoint.load_into(self._float_network, checkpoint.params_of(loaded, path, "params_float"), path)
+                checkpoint.load_into(
+                    self._float_network, checkpoint.params_of(loaded, path, "params_float"), path
+                )
             network = insert_quantizers(network, self.quantization)
             checkpoint.load_into(network, params, path)
             return network
@@ -96,7 +98,9 @@ class QATSRModel(SRModel):
             for name in ("pixel_opt", "perceptual_opt")
         )
         if self.cri_pix is None and self.cri_perceptual is None:
-            raise OptionError("train: neither pixel_opt nor perceptual_opt is given; there is nothing to learn")
+            raise OptionError(
+                "train: neither pixel_opt nor perceptual_opt is given; there is nothing to learn"
+            )
         self.ema_decay = train_opt.get("ema_decay", 0)
         if self.ema_decay > 0:
             self._init_averaged_network()
@@ -160,7 +164,7 @@ class QATSRModel(SRModel):
         with torch.no_grad():
             self.net_g(self.lq)
         self._calibrated_images += self.lq.shape[0] * self.opt.get("world_size", 1)
-        self.log_dict = OrderedDict()
+        self.log_dict: OrderedDict[str, float] = OrderedDict()
         if self._calibrated_images >= self.quantization.calibration_images:
             self._finish_calibration()
 

@@ -34,7 +34,9 @@ class TFLiteSRModel(SRModel):
             raise OptionError("model_type TFLiteSRModel cannot be trained; use it with basicsr/test.py")
         path = opt["path"].get("pretrain_network_g")
         if path is None or Path(path).suffix != ".tflite":
-            raise OptionError(f"path: pretrain_network_g is {path}; TFLiteSRModel needs a .tflite file from mobilesr-export")
+            raise OptionError(
+                f"path: pretrain_network_g is {path}; TFLiteSRModel needs a .tflite file from mobilesr-export"
+            )
         options = parse_block(opt, "tflite", TFLiteOptions)
         self.runner = TFLiteRunner(Path(path), threads=options.threads, kernels=options.kernels)
         get_root_logger().info(f"Loading {path}, kernels: {options.kernels}, threads: {options.threads}.")

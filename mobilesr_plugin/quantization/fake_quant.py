@@ -8,6 +8,8 @@ It is written as plain arithmetic, which a compiler can fuse; both ends of the r
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.ao.quantization import FakeQuantizeBase
@@ -60,6 +62,8 @@ class ActivationQuantizer(FakeQuantizeBase):
         calibrated: 1 once the range is valid.
     """
 
+    calibrated: torch.Tensor
+
     def __init__(
         self, observer: UniformQuantizationObserverBase | None, fixed: tuple[float, float] | None = None
     ) -> None:
@@ -68,7 +72,7 @@ class ActivationQuantizer(FakeQuantizeBase):
         if (observer is None) == (fixed is None):
             raise ValueError("give an observer or a fixed range")
         self.fixed = fixed is not None
-        self.activation_post_process = observer
+        self.activation_post_process: UniformQuantizationObserverBase | None = observer
         low, high = fixed or (0.0, 0.0)
         self.low = nn.Parameter(torch.tensor(low), requires_grad=False)
         self.high = nn.Parameter(torch.tensor(high), requires_grad=False)
@@ -90,7 +94,7 @@ class ActivationQuantizer(FakeQuantizeBase):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) in, the same out: observed, quantized, both or neither."""
         if self.observing:
-            self.activation_post_process(x.detach())
+            self._observer()(x.detach())
             if self.quantizing:
                 self.adopt_observed_range()
         return fake_quantize(x, self.low, self.high) if self.quantizing else x
@@ -99,17 +103,20 @@ class ActivationQuantizer(FakeQuantizeBase):
         """Takes the observer's range over."""
         if self.fixed:
             return
-        observed: UniformQuantizationObserverBase = self.activation_post_process
-        scale, zero_point = (value.reshape(()).float() for value in observed.calculate_qparams())
+        scale, zero_point = (value.reshape(()).float() for value in self._observer().calculate_qparams())
         with torch.no_grad():
             self.low.copy_((QMIN - zero_point) * scale)
             self.high.copy_((QMAX - zero_point) * scale)
             self.calibrated.fill_(1)
 
-    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:  # torch.ao's name
+    def calculate_qparams(self, **_unused: Any) -> tuple[torch.Tensor, torch.Tensor]:  # torch.ao's name
         """Returns scale (float32) and zero point (int32) of the range, as torch.ao does."""
         qparams = self.qparams()
         return torch.tensor([qparams.scale]), torch.tensor([qparams.zero_point], dtype=torch.int32)
+
+    def _observer(self) -> UniformQuantizationObserverBase:
+        assert self.activation_post_process is not None
+        return self.activation_post_process
 
     def qparams(self) -> QParams:
         """Returns scale and zero point as the device gets them."""

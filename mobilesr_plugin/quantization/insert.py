@@ -56,7 +56,9 @@ def insert_quantizers(network: nn.Module, options: QuantizationOptions) -> fx.Gr
                 traced.set_submodule(target, QuantAdd(quantizer))
             quantizers[node] = quantizer
         else:
-            sources = [quantizers.get(source) or quantizers.setdefault(image, _fixed()) for source in node.args]
+            sources = [
+                quantizers.get(source) or quantizers.setdefault(image, _fixed()) for source in node.args
+            ]
             if any(source is not sources[0] for source in sources):
                 raise UnsupportedNetworkError(
                     f"{name}: {node.name} concatenates values of different ranges, which would need a second "
@@ -88,7 +90,9 @@ def _make_quantizer(options: QuantizationOptions, *, fixed: bool) -> ActivationQ
 def _writer(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
     """Follows operations that only move values back to the one that wrote them."""
     while isinstance(called(traced, node), (nn.PixelShuffle, plain.RepeatChannels, plain.UpsampleNearest)):
-        node = node.args[0]
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        node = source
     return node
 
 
@@ -96,6 +100,7 @@ def _remove_output_clamp(traced: fx.GraphModule) -> None:
     node = _writer(traced, output_of(traced))
     clamp = called(traced, node)
     if isinstance(clamp, plain.Clamp) and (clamp.low, clamp.high) == IMAGE_RANGE:
+        assert isinstance(node.args[0], fx.Node)
         node.replace_all_uses_with(node.args[0])
         traced.graph.erase_node(node)
 
@@ -106,15 +111,17 @@ def _check(name: str, traced: fx.GraphModule, last: fx.Node) -> None:
         module = called(traced, node)
         if module is None:
             continue
-        if calls[str(node.target)] > 1 and not isinstance(module, nn.PixelShuffle):
+        count = calls[str(node.target)]
+        if count > 1 and not isinstance(module, nn.PixelShuffle):
             raise UnsupportedNetworkError(
-                f"{name}: {node.target} is called {calls[str(node.target)]} times; each call has a range of its "
-                "own on the device, so use a module for each"
+                f"{name}: {node.target} is called {count} times; each call has a range of its own "
+                "on the device, so use a module for each"
             )
         if isinstance(module, (plain.Clamp, nn.ReLU, nn.PReLU, plain.UpsampleNearest)):
             raise UnsupportedNetworkError(
-                f"{name}: {node.name} ({type(module).__name__}) cannot be quantized here; a ReLU must follow a "
-                "convolution, a clamp to [0, 1] must be last, nearest upsampling must be added to a pixel shuffle"
+                f"{name}: {node.name} ({type(module).__name__}) cannot be quantized here; a ReLU must follow "
+                "a convolution, a clamp to [0, 1] must be last, nearest upsampling must be added to a pixel "
+                "shuffle"
             )
     if not isinstance(called(traced, last), (plain.Conv, plain.Add)):
         raise UnsupportedNetworkError(f"{name}: the output must come from a convolution or an addition")

@@ -73,6 +73,9 @@ class IntegerNetwork(nn.Module):
 
 
 class _IntegerConv(nn.Module):
+    weight: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, op: Conv, source: QParams) -> None:
         super().__init__()
         assert op.output is not None
@@ -108,4 +111,3 @@ def _qparams(op: Op) -> QParams:
 
 def _key(name: str) -> str:
     return name.replace(".", "_")  # ModuleDict takes no dots
-

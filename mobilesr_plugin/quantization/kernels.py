@@ -52,7 +52,9 @@ def add(
     left_ratio = np.float32(left_q.scale) / np.float32(output.scale)
     right_ratio = np.float32(right_q.scale) / np.float32(output.scale)
     shift = 20 - math.floor(math.log2(max(left_ratio, right_ratio)))
-    left_factor, right_factor = (int(np.rint(float(ratio) * 2.0**shift)) for ratio in (left_ratio, right_ratio))
+    left_factor, right_factor = (
+        int(np.rint(float(ratio) * 2.0**shift)) for ratio in (left_ratio, right_ratio)
+    )
     total = (
         (left - left_q.zero_point).to(torch.int32) * left_factor
         + (right - right_q.zero_point).to(torch.int32) * right_factor

@@ -50,6 +50,7 @@ class QuantConv(plain.Conv):
     """
 
     output_quantizer: ActivationQuantizer
+    input_quantizer: ActivationQuantizer
 
     @classmethod
     def of_conv(
@@ -69,7 +70,7 @@ class QuantConv(plain.Conv):
         weight, scales = fake_quantize_weight(self.weight)
         bias = self.bias
         if bias is not None:
-            source: ActivationQuantizer = self.input_quantizer
+            source = self.input_quantizer
             unit = (source.high - source.low).detach() / 255.0 * scales
             bias = round_through(bias / unit) * unit
         out = F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)

@@ -6,6 +6,7 @@ All are torch.ao observers, so that they can be saved, resumed and moved like an
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.ao.quantization import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
@@ -22,7 +23,7 @@ class PercentileObserver(HistogramObserver):
             value of 10,000 at either end.
     """
 
-    def __init__(self, percentile: float = 99.99, **kwargs: object) -> None:
+    def __init__(self, percentile: float = 99.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.percentile = percentile
 
@@ -32,7 +33,9 @@ class PercentileObserver(HistogramObserver):
         cumulative = torch.cumsum(self.histogram.double(), dim=0)
         cumulative = cumulative / cumulative[-1]
         width = (self.max_val - self.min_val) / self.bins
-        first = torch.searchsorted(cumulative, torch.tensor(tail, dtype=torch.float64, device=cumulative.device))
+        first = torch.searchsorted(
+            cumulative, torch.tensor(tail, dtype=torch.float64, device=cumulative.device)
+        )
         last = torch.searchsorted(
             cumulative, torch.tensor(1.0 - tail, dtype=torch.float64, device=cumulative.device)
         )

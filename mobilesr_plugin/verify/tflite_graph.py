@@ -38,7 +38,9 @@ def read_operators(content: bytes) -> list[TFLiteOperator]:
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    dtypes = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    dtypes = {
+        value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
+    }
     tensors = [_tensor(index, tensor, model, dtypes) for index, tensor in enumerate(graph.tensors)]
 
     def kind(operator: Any) -> str:

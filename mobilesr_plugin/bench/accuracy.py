@@ -1,0 +1,49 @@
+"""PSNR of pictures under the two protocols, which are never mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How two pictures are compared.
+
+    Attributes:
+        name: ``rgb_crop1`` or ``y_crop_scale``.
+        luma: Compare Y of BT.601 (as BasicSR computes it, 16..235) instead of RGB.
+    """
+
+    name: str
+    luma: bool
+
+    def border(self, scale: int) -> int:
+        """Pixels left out on each side."""
+        return scale if self.luma else 1
+
+
+PROTOCOLS = {
+    "rgb_crop1": Protocol("rgb_crop1", luma=False),
+    "y_crop_scale": Protocol("y_crop_scale", luma=True),
+}
+
+_LUMA = np.array([65.481, 128.553, 24.966]) / 255  # BT.601 weights of R, G, B
+
+
+def psnr(first: np.ndarray, second: np.ndarray, protocol: Protocol, scale: int) -> float:
+    """Returns ``10 log10(255^2 / MSE)`` in dB; infinite for equal pictures.
+
+    Args:
+        first, second: (H, W, 3) uint8, RGB.
+        protocol: What is compared.
+        scale: Upscaling factor, which some protocols crop by.
+    """
+    border = protocol.border(scale)
+    inner = slice(border, -border)
+    difference = first[inner, inner].astype(np.float64) - second[inner, inner]
+    if protocol.luma:
+        difference = difference @ _LUMA  # Y is linear in RGB: the difference of Y is Y of the difference
+    error = float(np.mean(difference**2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))

@@ -1,0 +1,167 @@
+"""From a network to the deploy graph: the same function, in operators that a device has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from networks import noise, seeded, seeded_abpn, tensor
+from torch import nn
+from torch.nn import functional as F
+
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph import ops
+from mobilesr_plugin.graph.lower import lower
+from mobilesr_plugin.graph.rewrite import simplify
+from mobilesr_plugin.graph.trace import trace
+
+
+def kinds(graph: ops.Graph) -> list[str]:
+    return [type(op).__name__ for op in graph]
+
+
+def run_float(graph: ops.Graph, image: torch.Tensor) -> torch.Tensor:
+    """A plain second implementation of the deploy graph, to judge the lowering by."""
+    values: dict[str, torch.Tensor] = {}
+    for op in graph:
+        inputs = [values[name] for name in op.inputs]
+        match op:
+            case ops.Input():
+                out = image
+            case ops.Conv():
+                weight, bias = torch.from_numpy(op.weight), torch.from_numpy(op.bias)
+                out = F.conv2d(inputs[0], weight, bias, padding="same", groups=op.groups)
+                out = F.relu(out) if op.relu else out
+            case ops.Add():
+                out = inputs[0] + inputs[1]
+            case ops.Concat():
+                out = torch.cat(inputs, dim=1)
+            case ops.Clamp():
+                out = inputs[0].clamp(op.low, op.high)
+            case ops.DepthToSpace():
+                n, c, h, w = inputs[0].shape
+                b = op.block
+                out = torch.zeros(n, c // b**2, h * b, w * b)
+                for k in range(b**2):
+                    out[:, :, k // b :: b, k % b :: b] = inputs[0][:, k * c // b**2 : (k + 1) * c // b**2]
+        values[op.name] = out
+    return values[graph.output.name]
+
+
+@pytest.mark.parametrize("residual", ["anchor", "nearest", "feature", "none"])
+@pytest.mark.parametrize("upscale", [2, 3, 4])
+def test_deploy_graph_is_the_same_function(upscale: int, residual: str) -> None:
+    network = seeded_abpn(upscale, residual=residual)
+    graph = lower(simplify(trace(network)))
+    image = tensor(noise(13, 17))
+    with torch.no_grad():
+        expected = network(image)
+    assert run_float(graph, image).sub(expected).abs().max() < 1e-5
+    assert graph.scale == upscale
+    assert not graph.quantized
+
+
+def test_operators_of_abpn() -> None:
+    graph = lower(simplify(trace(seeded_abpn(3))))
+    assert kinds(graph) == ["Input"] + ["Conv"] * 7 + ["Concat", "Add", "Clamp", "DepthToSpace"]
+    assert [conv.relu for conv in graph.convolutions] == [True] * 6 + [False]
+    assert graph.parameters == 42_539
+    assert graph.macs(360, 640) == 360 * 640 * 9 * (3 * 28 + 4 * 28 * 28 + 28 * 27 + 27 * 27)
+
+
+def test_nearest_residual_becomes_an_anchor() -> None:
+    """Upsampling after the shuffle and repeating before it are the same; the device gets the cheap one."""
+    nearest = kinds(lower(simplify(trace(seeded_abpn(3, residual="nearest")))))
+    anchor = kinds(lower(simplify(trace(seeded_abpn(3, residual="anchor")))))
+    assert sorted(nearest) == sorted(anchor)
+
+
+def test_the_anchor_is_whole_copies_of_the_image() -> None:
+    graph = lower(simplify(trace(seeded_abpn(2))))
+    (concat,) = (op for op in graph if isinstance(op, ops.Concat))
+    assert concat.inputs == (graph.input.name,) * 4
+
+
+def test_tracing_keeps_parameter_names_and_the_network() -> None:
+    network = seeded_abpn(2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    traced = simplify(trace(network))
+    assert list(traced.state_dict()) == list(before)
+    traced.conv_first.weight.data.zero_()
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+class _Wrapped(nn.Module):
+    """One convolution and whatever follows it."""
+
+    def __init__(self, after: object, conv: nn.Conv2d | None = None) -> None:
+        super().__init__()
+        self.conv = conv or nn.Conv2d(3, 12, 3, padding=1)
+        self.after = after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.conv(x))
+
+
+REFUSED = {
+    "sigmoid": (_Wrapped(nn.Sigmoid()), "Sigmoid"),
+    "tanh function": (_Wrapped(torch.tanh), "tanh"),
+    "batch norm": (_Wrapped(nn.BatchNorm2d(12)), "BatchNorm2d"),
+    "stride": (_Wrapped(nn.Identity(), nn.Conv2d(3, 12, 3, padding=1, stride=2)), "stride=(2, 2)"),
+    "no padding": (_Wrapped(nn.Identity(), nn.Conv2d(3, 12, 3)), "conv is Conv2d"),
+    "reflection": (
+        _Wrapped(nn.Identity(), nn.Conv2d(3, 12, 3, padding=1, padding_mode="reflect")),
+        "reflect",
+    ),
+    "bilinear": (_Wrapped(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")), "bilinear"),
+    "added constant": (_Wrapped(lambda x: x + 1.0), "constant"),
+    "data-dependent": (_Wrapped(lambda x: x if x.sum() > 0 else -x), "cannot be traced"),
+}
+
+
+@pytest.mark.parametrize(("network", "named"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_counterpart_is_refused_by_name(network: nn.Module, named: str) -> None:
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        trace(network)
+    message = str(caught.value)
+    assert named in message
+    assert "\n" not in message
+
+
+def test_a_relu_that_others_look_behind_stays() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return F.relu(y) + y
+
+    network = seeded(Branching())
+    graph = lower(simplify(trace(network)))
+    assert kinds(graph) == ["Input", "Conv", "Relu", "Add"]
+    assert not graph.convolutions[0].relu
+
+
+def test_channels_needed_in_two_orders_are_refused() -> None:
+    class TwoReaders(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Conv2d(3, 12, 3, padding=1)
+            self.down = nn.Conv2d(12, 12, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.up(x)
+            return F.pixel_shuffle(self.down(y) + y, 2)
+
+    with pytest.raises(UnsupportedNetworkError, match="reordered"):
+        lower(simplify(trace(seeded(TwoReaders()))))
+
+
+def test_weights_are_copied_not_shared() -> None:
+    network = seeded_abpn(2)
+    graph = lower(simplify(trace(network)))
+    first = graph.convolutions[0].weight.copy()
+    network.conv_first.weight.data.zero_()
+    assert np.array_equal(graph.convolutions[0].weight, first)

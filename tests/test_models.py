@@ -1,0 +1,232 @@
+"""QATSRModel and TFLiteSRModel inside BasicSR's own pipeline."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import host_fixtures as host
+import numpy as np
+import pytest
+import torch
+import yaml
+from networks import calibrated, noise, seeded_abpn, tensor
+
+from mobilesr_plugin import checkpoint
+from mobilesr_plugin.errors import CheckpointError, OptionError
+from mobilesr_plugin.models import QATSRModel, TFLiteSRModel
+from mobilesr_plugin.quantization.insert import quantizers_of
+
+NETWORK = {"type": "ABPN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+QUANTIZATION = {"calibration_images": 4, "observer": "minmax"}
+
+
+def float_checkpoint(folder: Path) -> Path:
+    path = folder / "float.pth"
+    network = seeded_abpn(2, num_feat=8, num_block=1)
+    checkpoint.save(path, {"params": network.state_dict()})
+    return path
+
+
+def options(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Options as BasicSR's parse_options leaves them."""
+    opt = host.options(folder, model_type="QATSRModel", network_g=dict(NETWORK), quantization=QUANTIZATION)
+    opt |= {"is_train": True, "dist": False, "rank": 0, "world_size": 1}
+    paths = {"models": str(folder), "training_states": str(folder), "pretrain_network_g": None}
+    opt["path"] = {**paths, "pretrain_network_g": str(float_checkpoint(folder))}
+    return copy.deepcopy({**opt, **changes})
+
+
+def train(model: QATSRModel, first: int, last: int) -> None:
+    """Iterations ``first`` to ``last`` on pictures that depend on the iteration alone."""
+    for iteration in range(first, last + 1):
+        lq = torch.cat([tensor(noise(12, 12, seed=2 * iteration + k)) for k in range(2)])
+        gt = torch.nn.functional.interpolate(lq, scale_factor=2, mode="bicubic").clamp(0, 1)
+        model.update_learning_rate(iteration)
+        model.feed_data({"lq": lq, "gt": gt})
+        model.optimize_parameters(iteration)
+
+
+def state(model: QATSRModel) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.net_g.state_dict().items()}
+
+
+def test_calibration_then_training(tmp_path: Path) -> None:
+    model = QATSRModel(options(tmp_path))
+    before = state(model)
+    train(model, 1, 2)  # 4 images
+    after = state(model)
+    weights = [name for name in before if name.endswith(("weight", "bias"))]
+    assert all(torch.equal(before[name], after[name]) for name in weights)
+    assert after["conv_first.output_quantizer.high"] > 0
+    train(model, 3, 4)
+    trained = state(model)
+    assert not torch.equal(trained["conv_first.weight"], after["conv_first.weight"])
+    assert trained["conv_first.output_quantizer.high"] != after["conv_first.output_quantizer.high"]
+    assert trained["add.output_quantizer.high"] == 1  # the image's range is not learned
+
+
+@pytest.mark.parametrize("ema_decay", [0, 0.5])
+@pytest.mark.parametrize("observe_iters", [0, 6])
+def test_resuming_continues_bit_for_bit(tmp_path: Path, ema_decay: float, observe_iters: int) -> None:
+    changes = {"quantization": {**QUANTIZATION, "observer": "moving_average", "observe_iters": observe_iters}}
+    opt = options(tmp_path, **changes)
+    opt["train"]["ema_decay"] = ema_decay
+    straight = QATSRModel(copy.deepcopy(opt))
+    train(straight, 1, 8)
+
+    interrupted = QATSRModel(copy.deepcopy(opt))
+    train(interrupted, 1, 4)
+    interrupted.save(epoch=0, current_iter=4)
+    opt["path"]["pretrain_network_g"] = str(tmp_path / "net_g_4.pth")
+    resumed = QATSRModel(copy.deepcopy(opt))
+    assert all(torch.equal(value, state(interrupted)[name]) for name, value in state(resumed).items())
+    resumed.resume_training(torch.load(tmp_path / "4.state", weights_only=True))
+    train(resumed, 5, 8)
+    for name, value in state(straight).items():
+        assert torch.equal(value, state(resumed)[name]), name
+    if ema_decay:
+        averaged = resumed.net_g_ema.state_dict()
+        for name, value in straight.net_g_ema.state_dict().items():
+            assert torch.equal(value, averaged[name]), name
+
+
+def test_frozen_ranges_stay(tmp_path: Path) -> None:
+    opt = options(tmp_path, quantization={**QUANTIZATION, "freeze_ranges_at": 4})
+    model = QATSRModel(opt)
+    train(model, 1, 4)
+    at_four = {name: q.high.item() for name, q in quantizers_of(model.net_g).items()}
+    train(model, 5, 6)
+    assert {name: q.high.item() for name, q in quantizers_of(model.net_g).items()} == at_four
+
+    unlearned = QATSRModel(options(tmp_path, quantization={**QUANTIZATION, "ranges": "frozen"}))
+    train(unlearned, 1, 2)
+    calibrated_ranges = {name: q.high.item() for name, q in quantizers_of(unlearned.net_g).items()}
+    train(unlearned, 3, 5)
+    assert {name: q.high.item() for name, q in quantizers_of(unlearned.net_g).items()} == calibrated_ranges
+
+
+def test_ranges_follow_the_observer_first(tmp_path: Path) -> None:
+    settings = {**QUANTIZATION, "observer": "moving_average", "observe_iters": 4, "ranges": "frozen"}
+    model = QATSRModel(options(tmp_path, quantization=settings))
+    highs = []
+    for iteration in range(1, 7):
+        train(model, iteration, iteration)
+        highs.append(quantizers_of(model.net_g)["conv_first"].high.item())
+    assert len(set(highs[1:4])) == 3  # moves while observed
+    assert highs[3] == highs[4] == highs[5]  # then stays
+
+
+def test_distillation_learns_the_float_output(tmp_path: Path) -> None:
+    model = QATSRModel(options(tmp_path))
+    train(model, 1, 3)
+    with torch.no_grad():
+        assert torch.equal(model.gt, seeded_abpn(2, num_feat=8, num_block=1)(model.lq))
+    truth = QATSRModel(options(tmp_path, quantization={**QUANTIZATION, "distillation": False}))
+    train(truth, 1, 3)
+    assert not torch.equal(truth.gt, model.gt)
+
+
+def test_distillation_needs_a_float_network(tmp_path: Path) -> None:
+    opt = options(tmp_path)
+    opt["path"]["pretrain_network_g"] = None
+    with pytest.raises(OptionError, match="distillation"):
+        QATSRModel(opt)
+
+
+def test_a_float_checkpoint_cannot_be_tested_in_int8(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no int8 ranges"):
+        QATSRModel(options(tmp_path, is_train=False))
+
+
+def test_another_networks_weights(tmp_path: Path) -> None:
+    opt = options(tmp_path, network_g={**NETWORK, "num_feat": 12})
+    with pytest.raises(CheckpointError, match="another network"):
+        QATSRModel(opt)
+
+
+def test_validation_runs_in_integers(tmp_path: Path) -> None:
+    model = QATSRModel(options(tmp_path))
+    train(model, 1, 4)
+    model.feed_data({"lq": tensor(noise(10, 14))})
+    model.test()
+    codes = model.output * 255
+    assert torch.equal(codes, torch.round(codes))
+    first = model.output
+    train(model, 5, 5)
+    model.feed_data({"lq": tensor(noise(10, 14))})
+    model.test()
+    assert not torch.equal(first, model.output)  # the integer network is made anew after a step
+
+
+def test_tflite_model_is_for_testing(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot be trained"):
+        TFLiteSRModel(options(tmp_path))
+    with pytest.raises(OptionError, match=r"needs a \.tflite file"):
+        TFLiteSRModel(options(tmp_path, is_train=False))
+
+
+def test_from_training_to_the_device_through_basicsr(tmp_path: Path) -> None:
+    """train.py with QAT, EMA, TensorBoard and export; then test.py on .pth and .tflite: equal metrics."""
+    host.make_data(tmp_path)
+    opt = host.options(
+        tmp_path,
+        model_type="QATSRModel",
+        network_g=NETWORK,
+        quantization=QUANTIZATION,
+        export={"sizes": ["24x24"]},
+    )
+    opt["path"]["pretrain_network_g"] = str(float_checkpoint(tmp_path))
+    opt["train"] |= {"ema_decay": 0.9, "total_iter": 6}
+    opt["val"]["val_freq"] = 4
+    opt["logger"]["use_tb_logger"] = True
+    done = host.run(host.LAUNCHER, "-opt", host.write_options(tmp_path, **opt), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    experiment = tmp_path / "experiments" / "tiny"
+    device = experiment / "export" / "abpn_x2_int8.tflite"
+    assert device.exists()
+    assert "'abpn_x2_int8.tflite': 0, 'abpn_x2_int8_24x24.tflite': 0" in done.stderr + done.stdout
+    curves = (path.read_bytes() for path in (tmp_path / "tb_logger" / "tiny").iterdir())
+    assert b"ranges/conv_first/high" in b"".join(curves)
+
+    validated = _metric(done.stderr + done.stdout)
+    test_opt = {key: opt[key] for key in ("scale", "num_gpu", "manual_seed", "val", "network_g")}
+    pair = opt["datasets"]["val"]
+    for model_type, weights in (
+        ("QATSRModel", experiment / "models/net_g_latest.pth"),
+        ("TFLiteSRModel", device),
+    ):
+        test_opt |= {"name": model_type, "model_type": model_type, "datasets": {"test": pair}}
+        test_opt["path"] = {"pretrain_network_g": str(weights), "param_key_g": "params_ema"}
+        test_opt["val"] = {**opt["val"], "save_img": True}
+        path = tmp_path / f"{model_type}.yml"
+        path.write_text(yaml.safe_dump(test_opt))
+        tested = host.run(host.ROOT / "basicsr" / "test.py", "-opt", path, cwd=tmp_path)
+        assert tested.returncode == 0, tested.stderr
+        assert _metric(tested.stderr + tested.stdout) == validated
+    images = [
+        sorted((tmp_path / "results" / name).rglob("*.png")) for name in ("QATSRModel", "TFLiteSRModel")
+    ]
+    assert len(images[0]) == 4
+    for ours, device_image in zip(*images, strict=True):
+        assert np.array_equal(cv2.imread(str(ours)), cv2.imread(str(device_image)))
+
+
+def test_a_quantized_checkpoint_can_be_trained_on(tmp_path: Path) -> None:
+    network = calibrated(seeded_abpn(2, num_feat=8, num_block=1), observer="minmax")
+    path = tmp_path / "qat.pth"
+    checkpoint.save(path, {"params": network.state_dict()})
+    opt = options(tmp_path, quantization={**QUANTIZATION, "distillation": False})
+    opt["path"]["pretrain_network_g"] = str(path)
+    model = QATSRModel(opt)
+    before = state(model)
+    train(model, 1, 1)  # no calibration any more
+    assert not torch.equal(state(model)["conv_first.weight"], before["conv_first.weight"])
+
+
+def _metric(log: str) -> str:
+    """The last PSNR in a log of BasicSR."""
+    return re.findall(r"# psnr: ([\d.]+)", log)[-1]
