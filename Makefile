@@ -9,7 +9,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install demo test test-slow check format clean
+.PHONY: install options demo test test-slow check format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -37,6 +37,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Writes options/ from tools/option_templates/.
+options: $(STAMP)
+	$(BIN)/python tools/make_options.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -42,6 +42,7 @@ BASE = [
 EXPORT = [
     "onnx>=1.17,<1.20",
     "onnx2tf>=1.29.24,<1.30",
+    "onnxruntime>=1.18",
     "tensorflow>=2.19,<2.20",
     "ai-edge-litert>=2.1,<2.2",
 ]

@@ -45,19 +45,23 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{path} cannot be written: {_reason(error)}") from error
 
 
-def describe(opt: Mapping[str, Any]) -> dict[str, Any]:
+def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Returns what a checkpoint says of its network, as plain data.
 
     Args:
         opt: BasicSR's options; read are ``network_g``, ``scale``, ``model_type``, ``quantization``.
+        float_network: ``network_g`` of the float network that training for int8 started from.
     """
-    return {
+    described = {
         "plugin": __version__,
         "model_type": opt.get("model_type"),
         "scale": opt.get("scale"),
         "network_g": _plain(opt["network_g"]),
         "quantization": _plain(opt.get("quantization") or {}),
     }
+    if float_network is not None:
+        described["float_network_g"] = _plain(float_network)
+    return described
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def params_of(loaded: Mapping[str, Any], path: Path, param_key: str | None = "pa
 
 
 def load_into(network: nn.Module, params: State, path: Path) -> None:
-    """Loads weights strictly, except that observers of ranges may differ.
+    """Loads weights strictly, after a network's own ``adapt_state``; observers of ranges may differ.
 
     A checkpoint of quantization-aware training holds what its observers saw. It is needed to resume
     only, so a network with other observers, or none, takes the ranges and leaves that out.
@@ -130,6 +134,8 @@ def load_into(network: nn.Module, params: State, path: Path) -> None:
     Raises:
         CheckpointError: names what is missing, what is too much and what has another shape.
     """
+    adapt = getattr(network, "adapt_state", None)  # networks whose weights have more than one form
+    params = adapt(params) if adapt else params
     own = network.state_dict()
     fitting = {name for name, value in params.items() if name in own and value.shape == own[name].shape}
     params = {name: value for name, value in params.items() if _OBSERVER not in name or name in fitting}
@@ -154,6 +160,32 @@ def load_into(network: nn.Module, params: State, path: Path) -> None:
     network.load_state_dict(params)
 
 
+def load_float_network(
+    loaded: Mapping[str, Any], path: Path, like: Mapping[str, Any]
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Builds the float network of a checkpoint, which may differ in form from ``like``.
+
+    Args:
+        loaded: Entries of the file, float or of quantization-aware training with ``params_float``.
+        path: The file, for messages.
+        like: ``network_g`` to use where the file does not describe its float network.
+
+    Returns:
+        The network, and the ``network_g`` that describes it.
+
+    Raises:
+        CheckpointError: see :func:`load_into`.
+    """
+    from basicsr.archs import build_network
+
+    described = loaded.get("mobilesr") or {}
+    trained_from = described.get("float_network_g") or described.get("network_g") or like
+    network: nn.Module = build_network(trained_from).eval()
+    key = "params_float" if "params_float" in loaded else "params_ema"
+    load_into(network, params_of(loaded, path, key), path)
+    return network, trained_from
+
+
 def is_quantized(params: Mapping[str, Any]) -> bool:
     """Whether weights come with the ranges of quantization-aware training."""
     return any(_QUANTIZER in name for name in params)
@@ -169,7 +201,7 @@ class Restored:
         quantized_network: The network with the ranges of quantization-aware training; None if there
             are none.
         scale: Upscaling factor.
-        name: Such as ``abpn_x3``.
+        name: Such as ``abpn_x3`` or ``sesr_m5_x2``.
         source: File name and sha256 of the checkpoint.
     """
 
@@ -202,21 +234,21 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
         described = describe(_read_options(opt_path or _options_beside(path)))
     params = params_of(loaded, path, "params_ema")
     network: nn.Module = build_network(described["network_g"]).eval()
-    float_network: nn.Module | None = network
+    float_network: nn.Module | None = None
     quantized_network = None
     if is_quantized(params):
         if "params_float" in loaded:
-            load_into(network, params_of(loaded, path, "params_float"), path)
-        else:
-            float_network = None
+            float_network, _ = load_float_network(loaded, path, described["network_g"])
         options = parse_block(described, "quantization", QuantizationOptions)
         quantized_network = insert_quantizers(network, options)
         load_into(quantized_network, params, path)
         start_quantizing(quantized_network)
     else:
         load_into(network, params, path)
+        float_network = network
     scale = int(described["scale"] or described["network_g"].get("upscale", 1))
-    kind = str(described["network_g"]["type"]).lower()
+    network_g = described["network_g"]
+    kind = "_".join(str(network_g[key]).lower() for key in ("type", "variant") if key in network_g)
     source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
 

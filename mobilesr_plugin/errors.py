@@ -44,7 +44,8 @@ class MissingExtraError(ExportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed, and this step needs it: pip install 'mobilesr-plugin[{extra}]'"
+            f"{package} is not installed, and this step needs it: pip install 'mobilesr-plugin[{extra}]' "
+            f"(in a checkout: pip install '.[{extra}]')"
         )
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from mobilesr_plugin.errors import OptionError
+from mobilesr_plugin.errors import MissingExtraError, OptionError
 
 OBSERVERS = ("minmax", "moving_average", "histogram", "percentile")
 RANGES = ("learned", "frozen")
@@ -82,9 +84,12 @@ class ExportOptions:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.sizes, str):
-            object.__setattr__(self, "sizes", (self.sizes,))
-        object.__setattr__(self, "sizes", tuple(self.sizes))
+        sizes = (self.sizes,) if isinstance(self.sizes, str) else self.sizes
+        if not isinstance(sizes, (list, tuple)):
+            raise OptionError(
+                f"export: sizes is {sizes!r}; it must be a list such as [360x640], or empty: []"
+            )
+        object.__setattr__(self, "sizes", tuple(sizes))
         for size in self.sizes:
             parse_size(size)
         _one_of("export: io", self.io, IO_DTYPES)
@@ -140,7 +145,7 @@ def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f", did you mean {close[0]}?" if close else ";"
             raise OptionError(f"{where}: unknown key {key!r}{hint} Known keys: {', '.join(known)}")
 
 
@@ -164,8 +169,30 @@ def check(opt: Mapping[str, Any]) -> None:
     parse_block(opt, "quantization", QuantizationOptions)
     parse_block(opt, "tflite", TFLiteOptions)
     if opt.get("export") is not None:
-        parse_block(opt, "export", ExportOptions)
+        _check_export(opt)
     _check_network(opt)
+    started_from = (opt.get("path") or {}).get("pretrain_network_g")
+    if started_from is not None and not Path(started_from).exists():
+        raise OptionError(
+            f"path: pretrain_network_g: {started_from} does not exist; train or export what writes it first"
+        )
+
+
+def _check_export(opt: Mapping[str, Any]) -> None:
+    """Finds at the start what would stop the export at the end of a training."""
+    options = parse_block(opt, "export", ExportOptions)
+    for package in ("onnx", "onnx2tf", "tensorflow", "ai_edge_litert", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package.replace("_", "-"), "export")
+    if opt.get("model_type") != "QATSRModel" and options.calib is None:
+        raise OptionError(
+            f"export: {opt.get('model_type')} trains in float, so the export needs images to find int8 "
+            "ranges; set calib to a folder or LMDB of LR images, or leave the block out"
+        )
+    if options.calib is not None and not Path(options.calib).exists():
+        raise OptionError(
+            f"export: calib: {options.calib} does not exist; it must be a folder or LMDB of LR images"
+        )
 
 
 def _check_network(opt: Mapping[str, Any]) -> None:

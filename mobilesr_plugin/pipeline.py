@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from mobilesr_plugin import checkpoint, report
 from mobilesr_plugin.data.calibration import calibration_images
@@ -48,6 +49,7 @@ class Prepared:
     name: str
     quantized: Graph
     float_graph: Graph | None
+    float_network: nn.Module | None
     source: dict[str, str]
 
 
@@ -133,7 +135,7 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
         quantized = insert_quantizers(float_network, QuantizationOptions())
         calibrate(quantized, (to_tensor(image[None]) for image in images))
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
-    return Prepared(restored.name, lower(quantized), float_graph, restored.source)
+    return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source)
 
 
 def default_folder(ckpt: Path) -> Path:
@@ -153,7 +155,8 @@ def write_tflite_files(prepared: Prepared, folder: Path, options: ExportOptions)
     name = prepared.name
     with tempfile.TemporaryDirectory() as scratch:
         ranges = Path(scratch) / "ranges.onnx"
-        write_onnx(prepared.quantized, ranges, integer_weights=False)
+        shifted = options.io != "float32"  # integer ends: the offset is part of the zero point
+        write_onnx(prepared.quantized, ranges, integer_weights=False, shifted_image=shifted)
         quantized = TensorFlowModel(ranges)
     (folder / f"{name}_int8.tflite").write_bytes(quantized.int8_file(io=options.io))
     for size in options.sizes:
@@ -171,7 +174,8 @@ def verify(
 
     Returns:
         Parity by kernel set and file, and the problems found, empty if the device computes exactly
-        what validation saw. Float files are compared with the float network, and only reported.
+        what validation saw. Float files are compared with the float network (if only the int8
+        one is known, with its float ONNX file), and only reported.
     """
     name = prepared.name
     images = list(sample_images().values())
@@ -201,7 +205,11 @@ def verify(
                 f"{file}: {wrong} of {pixels} values differ from validation" + (f"; {where}" if where else "")
             )
     check("onnxruntime", f"{name}_qdq.onnx", reference, OnnxRunner(folder / f"{name}_qdq.onnx"), images)
-    float_reference = OnnxRunner(folder / f"{name}.onnx")
+    float_onnx = OnnxRunner(folder / f"{name}.onnx")
+    float_reference: Runner = float_onnx
+    if prepared.float_network is not None:
+        float_reference = network_runner(prepared.float_network)
+        check("onnxruntime", f"{name}.onnx", float_reference, float_onnx, images)
     for kind in ("fp32", "fp16"):
         file = f"{name}_{kind}.tflite"
         check("xnnpack", file, float_reference, TFLiteRunner((folder / file).read_bytes()), images)

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Any
 
 from mobilesr_plugin import __version__
+from mobilesr_plugin.graph.int8 import QMIN
 from mobilesr_plugin.graph.ops import Graph
-from mobilesr_plugin.quantization.int8 import QMIN
 
 PACKAGES = ("torch", "basicsr", "onnx", "onnx2tf", "tensorflow", "ai-edge-litert", "onnxruntime")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilesr_plugin.errors import DataError, MissingExtraError
+from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
+from mobilesr_plugin.options import KERNELS
 
 
 class TFLiteRunner:
@@ -40,6 +41,8 @@ class TFLiteRunner:
                 raise DataError(
                     f"{self.name} cannot be read: {error.strerror}; mobilesr-export writes it"
                 ) from error
+        if kernels not in KERNELS:
+            raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
         resolver = (
             OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )

@@ -14,6 +14,7 @@ from mobilesr_plugin.quantization.insert import insert_quantizers
 mobilesr_plugin.register()
 
 from mobilesr_plugin.archs.abpn_arch import ABPN  # noqa: E402  (needs BasicSR, with its repairs)
+from mobilesr_plugin.archs.sesr_arch import SESR  # noqa: E402
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -38,6 +39,17 @@ def seeded_abpn(upscale: int = 3, **arguments: object) -> ABPN:
     return network
 
 
+def seeded_sesr(num_in_ch: int = 1, **arguments: object) -> SESR:
+    """A SESR as it is initialised, with a seed, and slopes that are not all the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = SESR(num_in_ch, **arguments)
+        for module in network.modules():
+            if isinstance(module, nn.PReLU):
+                module.weight.data.uniform_(0, 0.4)
+    return network.eval()
+
+
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """(H, W, 3) uint8: soft colours with some noise."""
     generator = np.random.default_rng(seed)
@@ -55,5 +67,6 @@ def tensor(image: np.ndarray) -> torch.Tensor:
 def calibrated(network: nn.Module, **options: object) -> fx.GraphModule:
     """The network with quantizers, calibrated on seeded pictures."""
     quantized = insert_quantizers(network, QuantizationOptions(**options))
-    calibrate(quantized, [tensor(noise(40, 44, seed)) for seed in range(6)])
+    channels = getattr(network, "num_in_ch", 3)
+    calibrate(quantized, [tensor(noise(40, 44, seed)[:, :, :channels]) for seed in range(6)])
     return quantized

@@ -10,10 +10,10 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from mobilesr_plugin.archs.linear_block import LinearBlock, expand_kernel
+from mobilesr_plugin.archs.linear_block import LinearBlock
 from mobilesr_plugin.archs.sesr_arch import INPUT_OFFSET, SESR, VARIANTS, original_channel_order
 from mobilesr_plugin.archs.sesr_weights import convert_state, transfer_x2
-from mobilesr_plugin.bench.training_step import forward_macs, measure
+from mobilesr_plugin.bench.training_step import forward_macs
 from mobilesr_plugin.errors import CheckpointError, OptionError
 
 EVERY = list(itertools.product(VARIANTS, (2, 4), (1, 3)))
@@ -62,24 +62,24 @@ def assert_close(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1
 
 @pytest.mark.parametrize(("variant", "upscale", "channels"), EVERY)
 def test_every_form_is_the_same_function(variant: str, upscale: int, channels: int) -> None:
+    """To 1e-5 in float32; and in float64, where nothing but an error could be larger, to 1e-9."""
     arguments = {"variant": variant, "upscale": upscale, "num_in_ch": channels}
-    collapsed = network(**arguments)
-    expanded = SESR(**arguments, linear_block="expanded")
-    expanded.load_state_dict(collapsed.state_dict())  # the same names
-    plain = collapsed.collapse()
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
+        collapsed = network(**arguments).to(dtype)
+        expanded = SESR(**arguments, linear_block="expanded").to(dtype)
+        expanded.load_state_dict(collapsed.state_dict())  # the same names
+        plain = collapsed.collapse()
 
-    low = image(channels)
-    target = image(channels, 9 * upscale, 7 * upscale)
-    out = {}
-    for form in (collapsed, expanded):
-        out[form] = form(low)
-        F.mse_loss(out[form], target).backward()
-    assert out[collapsed].shape == target.shape
-    assert_close(out[expanded], out[collapsed])
-    assert_close(plain(low), out[collapsed])
-    for (name, mine), other in zip(collapsed.named_parameters(), expanded.parameters(), strict=True):
-        assert mine.grad is not None and other.grad is not None and mine.grad.abs().max() > 0, name
-        assert_close(mine.grad, other.grad)
+        low, target = image(channels).to(dtype), image(channels, 9 * upscale, 7 * upscale).to(dtype)
+        out = {form: form(low) for form in (collapsed, expanded)}
+        assert out[collapsed].shape == target.shape
+        torch.testing.assert_close(out[expanded], out[collapsed], rtol=0, atol=tolerance)
+        torch.testing.assert_close(plain(low), out[collapsed], rtol=0, atol=tolerance)
+        for values in out.values():
+            F.mse_loss(values, target).backward()
+        for (name, mine), other in zip(collapsed.named_parameters(), expanded.parameters(), strict=True):
+            assert mine.grad is not None and other.grad is not None and mine.grad.abs().max() > 0, name
+            torch.testing.assert_close(mine.grad, other.grad, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("variant", "upscale", "channels"), EVERY)
@@ -99,28 +99,6 @@ def test_sizes(variant: str, upscale: int, channels: int) -> None:
         for height, width in ((1, 1), (1, 6), (5, 3)):
             shape = (1, channels, height * upscale, width * upscale)
             assert plain(image(channels, height, width, batch=1)).shape == shape
-
-
-def test_gradients_are_exact_at_borders_and_with_every_option() -> None:
-    """In float64, where rounding cannot hide a wrong border, on images smaller than the kernel."""
-    for size, residual, bias in itertools.product((1, 3, 5), (False, True), (False, True)):
-        torch.manual_seed(size)
-        options = {"kernel_size": size, "num_expand": 11, "residual": residual, "bias": bias}
-        collapsed = LinearBlock(5, 5, **options).double()
-        expanded = LinearBlock(5, 5, **options, mode="expanded").double()
-        if bias:
-            nn.init.normal_(collapsed.bias)
-        expanded.load_state_dict(collapsed.state_dict())
-        for height, width in ((1, 1), (2, 3), (6, 4)):
-            found = []
-            for block in (collapsed, expanded):
-                x = image(5, height, width).double().requires_grad_()
-                out = block(x)
-                inputs = (x, *block.parameters())
-                found.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
-            for one, other in zip(*found, strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-            torch.testing.assert_close(collapsed.to_conv2d()(x), found[0][0], rtol=1e-10, atol=1e-10)
 
 
 def test_is_the_network_of_the_paper() -> None:
@@ -228,17 +206,6 @@ def test_weights_of_another_expanded_width_convert() -> None:
     assert_close(narrow(image()), wide(image()), 1e-6)
 
 
-def test_expanding_is_deterministic_and_takes_zeros() -> None:
-    kernel = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(3))
-    state = torch.random.get_rng_state()
-    first, second = expand_kernel(kernel, 8), expand_kernel(kernel, 8)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    assert float(first[0].norm()) == pytest.approx(float(first[1].norm()), rel=1e-5)
-    expand, project = expand_kernel(torch.zeros(4, 3, 5, 5), 8)
-    assert not expand.any() and project.isfinite().all() and project.any()
-
-
 def test_prelu_weights_start_a_relu_network_and_the_other_way_round() -> None:
     prelu = network(**SMALL)
     relu = network(seed=1, activation="relu", linear_block="plain", **SMALL)
@@ -290,6 +257,8 @@ def test_weights_of_other_networks_are_named() -> None:
     damaged = {**x2.state_dict(), "body.1.project": torch.zeros(6, 3, 1, 1)}
     with pytest.raises(CheckpointError, match=r"body\.1 in the checkpoint is damaged"):
         convert_state(damaged, x2.collapse())
+    with pytest.raises(CheckpointError, match=r"kernel of shape \(7,\)"):
+        convert_state({"conv_first.weight": torch.zeros(7)}, x2)
     foreign = {"something.else": torch.zeros(1)}
     assert convert_state(foreign, x2) == foreign  # for the loader to judge
 
@@ -313,20 +282,6 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
         SESR(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"mode": "plain"}, "must be one of collapsed, expanded"),
-        ({"kernel_size": 4}, "kernel_size is 4; it must be odd"),
-        ({"residual": True}, "needs equal channels"),
-        ({"num_expand": 3}, "num_expand is 3; it must be at least out_channels, 4"),
-    ],
-)
-def test_bad_arguments_of_a_block(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        LinearBlock(2, 4, **arguments)
-
-
 @pytest.mark.parametrize("form", ["collapsed", "expanded"])
 def test_training_learns(form: str) -> None:
     """From the initial weights, on blurred noise: the loss falls, in both forms by the same steps."""
@@ -344,17 +299,3 @@ def test_training_learns(form: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-
-
-def test_cost_of_a_training_step() -> None:
-    """Memory and arithmetic are exact, so small numbers show the saving; time is only reported."""
-    cost = measure(variant="M3", batch=2, patch=16, runs=3)
-    pixels = 2 * 16 * 16
-    product = 256 * (16 * 25 + 3 * 16 * 144 + 4 * 400)
-    assert cost.collapsed.forward_macs == pixels * 8912 + product
-    assert cost.expanded.forward_macs == pixels * 256 * (25 + 16 + 3 * (144 + 16) + 400 + 4)
-    assert cost.memory_ratio > 2 and cost.time_ratio > 0 and cost.collapsed.median > 0
-    with pytest.raises(OptionError, match="runs is 1"):
-        measure(runs=1)
-    with pytest.raises(OptionError, match="threads is 0"):
-        measure(threads=0)

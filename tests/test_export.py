@@ -21,10 +21,10 @@ from PIL import Image
 from mobilesr_plugin import checkpoint, pipeline
 from mobilesr_plugin.errors import CheckpointError, DataError, OptionError, VerificationError
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
+from mobilesr_plugin.graph.int8 import quantize_weight
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.ops import Graph
 from mobilesr_plugin.options import ExportOptions
-from mobilesr_plugin.quantization.int8 import quantize_weight
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
 from mobilesr_plugin.verify.audit import audit, expected_operators

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from networks import seeded_abpn
+from networks import ABPN, SESR
 
+from mobilesr_plugin.archs.sesr_arch import VARIANTS
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import (
     ExportOptions,
@@ -21,6 +22,7 @@ from mobilesr_plugin.options import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = {"ABPN": ABPN, "SESR": SESR}
 FILES = sorted((ROOT / "options").rglob("*.yml"))
 
 
@@ -41,6 +43,12 @@ def test_all_the_promised_files_are_there() -> None:
         for suffix in ("", "_qat", "_test", "_tflite_test"):
             assert f"abpn_x{scale}{suffix}.yml" in names
             assert f"demo/abpn_x{scale}{suffix}.yml" in names
+    for scale in (2, 4):
+        for suffix in ("", "_qat", "_test", "_tflite_test"):
+            for variant in VARIANTS:
+                assert f"sesr_{variant.lower()}_x{scale}{suffix}.yml" in names
+        for suffix in ("", "_qat", "_tflite_test"):
+            assert f"demo/sesr_m5_x{scale}{suffix}.yml" in names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -53,7 +61,10 @@ def test_every_file_is_accepted_and_consistent(path: Path) -> None:
         if name == "train":
             assert dataset["gt_size"] % scale == 0
     metrics = opt["val"]["metrics"]
-    assert metrics["rgb_crop1"] == {"type": "calculate_psnr", "crop_border": 1, "test_y_channel": False}
+    luma = "sesr" in path.name
+    assert all((dataset.get("color") == "y") == luma for dataset in opt["datasets"].values())
+    rgb = {"type": "calculate_psnr", "crop_border": 1, "test_y_channel": False}
+    assert metrics.get("rgb_crop1") == (None if luma else rgb)
     assert metrics["y_crop_scale"] == {
         "type": "calculate_psnr",
         "crop_border": scale,
@@ -61,7 +72,22 @@ def test_every_file_is_accepted_and_consistent(path: Path) -> None:
     }
     if "network_g" in opt:
         arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
-        assert seeded_abpn(**arguments).upscale == scale
+        assert NETWORKS[opt["network_g"]["type"]](**arguments).upscale == scale
+
+
+def test_sesr_files_say_their_variant_and_start_x4_from_x2() -> None:
+    for variant in VARIANTS:
+        for scale in (2, 4):
+            opt = load(ROOT / "options" / f"sesr_{variant.lower()}_x{scale}.yml")
+            assert opt["network_g"]["variant"] == variant
+            assert opt["train"].get("transfer_x2", False) == (scale == 4)
+            started = opt["path"]["pretrain_network_g"]
+            assert started == (
+                f"experiments/sesr_{variant.lower()}_x2/models/net_g_latest.pth" if scale == 4 else None
+            )
+            qat = load(ROOT / "options" / f"sesr_{variant.lower()}_x{scale}_qat.yml")
+            assert qat["network_g"]["activation"] == "relu"
+            assert opt["network_g"]["activation"] == "prelu"
 
 
 def test_the_published_recipe() -> None:

@@ -12,18 +12,18 @@ from torch import nn
 from torch.ao.quantization import disable_fake_quant, enable_fake_quant
 
 from mobilesr_plugin.errors import OptionError, UnsupportedNetworkError
-from mobilesr_plugin.graph.lower import lower
-from mobilesr_plugin.options import OBSERVERS, QuantizationOptions
-from mobilesr_plugin.quantization import kernels
-from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer, fake_quantize, fake_quantize_weight
-from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
-from mobilesr_plugin.quantization.int8 import (
+from mobilesr_plugin.graph.int8 import (
     IMAGE,
     QParams,
     qparams_of_range,
     quantize_weight,
     weight_scales,
 )
+from mobilesr_plugin.graph.lower import lower
+from mobilesr_plugin.options import OBSERVERS, QuantizationOptions
+from mobilesr_plugin.quantization import kernels
+from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer, fake_quantize, fake_quantize_weight
+from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork, depth_to_space
 from mobilesr_plugin.quantization.observers import make_observer
 
@@ -193,6 +193,11 @@ def test_depth_to_space_is_block_major() -> None:
     x = torch.arange(12.0).reshape(1, 12, 1, 1)  # 2x2 block, 3 colours
     assert depth_to_space(x, 2)[0, :, 0, 0].tolist() == [0, 1, 2]
     assert depth_to_space(x, 2)[0, :, 1, 1].tolist() == [9, 10, 11]
+
+
+def test_a_dead_layer_keeps_a_range_that_converters_accept() -> None:
+    assert qparams_of_range(0.0, 1e-12).scale * 255 > 1e-6
+    assert float(fake_quantize(torch.zeros(1), torch.tensor(0.0), torch.tensor(0.0))) == 0.0
 
 
 def test_copies_are_independent() -> None:

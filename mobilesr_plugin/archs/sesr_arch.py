@@ -135,6 +135,16 @@ class SESR(nn.Module):
             nn.PReLU(num_feat, init=0.0) if activation == "prelu" else nn.ReLU() for _ in range(num_block)
         )
         self.conv_last = block(num_feat, num_shuffle_ch, 5, False)
+        self.register_load_state_dict_pre_hook(_adapt_in_place)
+
+    def adapt_state(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Returns weights of any form of SESR in the form of this network; see ``convert_state``.
+
+        ``load_state_dict`` does this by itself.
+        """
+        from mobilesr_plugin.archs.sesr_weights import convert_state  # which needs this class
+
+        return convert_state(state, self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upscale ``x`` (N, num_in_ch, H, W), float32, Y or RGB in [0, 1], to (N, num_out_ch, H*s, W*s)."""
@@ -165,6 +175,15 @@ class SESR(nn.Module):
                 plain.set_submodule(name, block.to_conv2d())
         plain.linear_block = "plain"
         return plain
+
+
+def _adapt_in_place(network: SESR, state: dict[str, torch.Tensor], prefix: str, *_unused: object) -> None:
+    """Hook of ``load_state_dict``: brings the network's entries in ``state`` into its own form."""
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    adapted = network.adapt_state(own)
+    for name in own:
+        del state[prefix + name]
+    state.update({prefix + name: value for name, value in adapted.items()})
 
 
 def original_channel_order(upscale: int) -> list[int]:

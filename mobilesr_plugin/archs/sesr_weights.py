@@ -61,8 +61,8 @@ def transfer_x2(state_x2: Mapping[str, torch.Tensor], network_x4: SESR) -> tuple
     if held is None or len(held) != expected:
         found = "no last block" if held is None else f"a last block with {len(held)} output channels"
         raise CheckpointError(
-            f"the transfer needs weights of an x2 SESR with {network_x4.num_in_ch} channel(s), whose last block "
-            f"has {expected} output channels; got {found} (x4 weights load without the transfer)"
+            f"the transfer needs weights of an x2 SESR with {network_x4.num_in_ch} channel(s), whose last "
+            f"block has {expected} output channels; got {found} (x4 weights load without the transfer)"
         )
     converted = _convert(state_x2, network_x4, skipped=(LAST_BLOCK,))
     result, moved, kept = {}, [], []
@@ -135,4 +135,6 @@ def _kernel_of(state: Mapping[str, torch.Tensor], name: str, residual: bool) -> 
 
 
 def _described(shape: torch.Size) -> str:
+    if len(shape) != 4:
+        return f"with a kernel of shape {tuple(shape)}"
     return f"{shape[1]} to {shape[0]} channels with {shape[2]}x{shape[3]}"

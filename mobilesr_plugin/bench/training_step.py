@@ -1,13 +1,15 @@
 """Cost of SESR's training step, collapsed against expanded, measured alternately in one process.
 
-Section 3 of the SESR paper gives 1.84 and 41.77 G multiply-accumulates for M5's forward pass with 32
-pictures of 64x64. Ours counts 1.78 for the collapsed form, for it multiplies the two kernels directly.
+The authors give 1.84 and 41.77 G multiply-accumulates for the forward pass of M5 with 32 pictures of
+64x64 (https://github.com/ARM-software/sesr, README). Here the collapsed form takes 1.78: the convolutions
+are the same 1.77, but the two kernels are multiplied directly instead of run on an image of an identity.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -86,7 +88,7 @@ def measure(
         patch: Their height and width before upscaling.
         runs: Rounds that count, after WARM_UP that do not.
         threads: Processor threads. More than one need idle cores: beside another busy process they wait
-            for each other at every operator, and the shorter step loses most (5 times instead of 30
+            for each other at every operator, and the shorter step loses most (6 times instead of 30
             was seen so).
         progress: Called with the number of rounds done and of all.
 
@@ -156,6 +158,7 @@ def forward_macs(network: SESR, batch: int, height: int, width: int) -> int:
 
 def peak_memory(step: Callable[[], object]) -> int:
     """Returns the most bytes that ``step`` holds at once on the CPU beyond what was held before it."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler reports itself on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,8 +183,8 @@ def _prepared_step(mode: str, variant: str, upscale: int, batch: int, patch: int
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, amsgrad=True)
 
     def step() -> None:
-        optimizer.zero_grad()
         F.l1_loss(network(low), high).backward()
         optimizer.step()
+        optimizer.zero_grad()
 
     return step

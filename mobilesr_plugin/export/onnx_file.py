@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesr_plugin.errors import ExportError, MissingExtraError
+from mobilesr_plugin.graph.int8 import quantize_bias, quantize_weight, weight_scales
 from mobilesr_plugin.graph.ops import (
     Add,
     Clamp,
@@ -25,7 +26,6 @@ from mobilesr_plugin.graph.ops import (
     QParams,
     Relu,
 )
-from mobilesr_plugin.quantization.int8 import quantize_bias, quantize_weight, weight_scales
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +34,9 @@ OPSET = 17
 INPUT, OUTPUT = "input", "output"
 
 
-def write_onnx(graph: Graph, path: Path, *, integer_weights: bool = True) -> None:
+def write_onnx(
+    graph: Graph, path: Path, *, integer_weights: bool = True, shifted_image: bool = False
+) -> None:
     """Writes ``graph`` to ``path``: float32 (N, C, H, W) in [0, 1] in and out.
 
     Args:
@@ -43,6 +45,8 @@ def write_onnx(graph: Graph, path: Path, *, integer_weights: bool = True) -> Non
         path: File to write.
         integer_weights: Of a quantized graph, write int8 weights and int32 biases with their
             DequantizeLinear; else the float weights that they come from.
+        shifted_image: The image comes with the graph's offset subtracted, as int8 codes do by their
+            zero point; else the file subtracts it.
 
     Raises:
         MissingExtraError: onnx is not installed.
@@ -52,7 +56,7 @@ def write_onnx(graph: Graph, path: Path, *, integer_weights: bool = True) -> Non
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "export") from error
-    model = _Builder(graph, integer_weights).build()
+    model = _Builder(graph, integer_weights, shifted_image).build()
     onnx.checker.check_model(model, full_check=True)
     try:
         path.write_bytes(model.SerializeToString())
@@ -61,8 +65,9 @@ def write_onnx(graph: Graph, path: Path, *, integer_weights: bool = True) -> Non
 
 
 class _Builder:
-    def __init__(self, graph: Graph, integer_weights: bool) -> None:
+    def __init__(self, graph: Graph, integer_weights: bool, shifted_image: bool) -> None:
         self.graph = graph
+        self.shifted_image = shifted_image
         self.integer_weights = integer_weights and graph.quantized
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -72,7 +77,7 @@ class _Builder:
         from onnx import TensorProto, helper
 
         for op in self.graph:
-            written = INPUT if isinstance(op, Input) else self._write(op)
+            written = self._write(op)
             moves_only = isinstance(op, (Concat, DepthToSpace))
             rounded = op.output is not None and not moves_only
             self.value[op.name] = self._round(written, op.name, op.output) if rounded else written
@@ -98,6 +103,11 @@ class _Builder:
     def _write(self, op: Op) -> str:
         inputs = [self.value[name] for name in op.inputs]
         match op:
+            case Input():
+                if self.shifted_image or not op.offset:
+                    return INPUT
+                offset = self._constant(f"{op.name}.offset", np.float32(op.offset))
+                return self._node("Sub", [INPUT, offset], op.name)
             case Conv():
                 return self._conv(op, inputs[0])
             case Add():
@@ -125,7 +135,7 @@ class _Builder:
             input_q = self.graph[op.inputs[0]].output
             assert input_q is not None
             scales = weight_scales(op.weight)
-            bias = quantize_bias(op.bias, input_q.scale, scales)
+            bias = quantize_bias(op.bias, input_q, scales)
             weight_name = self._dequantized(f"{op.name}.weight", quantize_weight(op.weight), scales)
             bias_name = self._dequantized(f"{op.name}.bias", bias, input_q.scale * scales)
         else:

@@ -54,8 +54,8 @@ def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.
     if readers != {reader}:
         others = ", ".join(sorted(readers - {reader}))
         raise UnsupportedNetworkError(
-            f"{name} is read both in front of a pixel shuffle and by {others}, so"
-            "  its channels cannot be reordered for the device"
+            f"{name} is read both in front of a pixel shuffle and by {others}, so "
+            "its channels cannot be reordered for the device"
         )
     match op:
         case Conv():

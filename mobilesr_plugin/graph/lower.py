@@ -12,6 +12,7 @@ from torch import fx, nn
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import ops, plain
 from mobilesr_plugin.graph.channel_order import to_block_major
+from mobilesr_plugin.graph.limits import widen_ranges
 from mobilesr_plugin.graph.rewrite import output_of
 
 
@@ -41,6 +42,8 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
             qparams = _output_qparams(module, sources[0])
             if isinstance(module, plain.Quantize):
                 op = replace(sources[0], output=qparams)
+            elif isinstance(module, plain.Shift):
+                op = _shifted(sources[0], module, node.name)
             else:
                 op = _lower_module(module, str(node.target), sources, channels)
                 op = replace(op, output=qparams)
@@ -49,7 +52,7 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
         channels = ops.Graph(tuple(lowered.values())).channels()
     if value[output_of(traced)] != list(lowered)[-1]:
         raise UnsupportedNetworkError("the network's output is not its last operation")
-    return to_block_major(ops.Graph(tuple(lowered.values())))
+    return widen_ranges(to_block_major(ops.Graph(tuple(lowered.values()))))
 
 
 def _output_qparams(module: nn.Module, source: ops.Op) -> ops.QParams | None:
@@ -62,7 +65,9 @@ def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels:
     match module:
         case plain.Conv():
             weight = _array(module.weight)
-            bias = np.zeros(len(weight), np.float32) if module.bias is None else _array(module.bias)
+            bias = (
+                np.zeros(len(weight), np.float32) if module.bias is None else _distinct(_array(module.bias))
+            )
             groups = module.groups
             return ops.Conv(
                 name=name, inputs=inputs, weight=weight, bias=bias, groups=groups, relu=module.relu
@@ -86,6 +91,25 @@ def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels:
     raise UnsupportedNetworkError(f"{name} is {type(module).__name__}; supported: {plain.SUPPORTED}")
 
 
+def _shifted(source: ops.Op, shift: plain.Shift, name: str) -> ops.Op:
+    if not isinstance(source, ops.Input) or source.offset:
+        raise UnsupportedNetworkError(
+            f"{name}: a constant can be added to, or subtracted from, the image only"
+        )
+    return replace(source, offset=-shift.offset)
+
+
+def _distinct(bias: np.ndarray) -> np.ndarray:
+    """Keeps a bias from being constant, by a difference far below the smallest step of a pixel.
+
+    TensorFlow's converter stores a constant bias once, and then quantizes it with the first channel's
+    scale for all channels.
+    """
+    if len(bias) > 1 and bias[0] != 0 and (bias == bias[0]).all():
+        return bias + np.float32(1e-6) * (np.arange(len(bias), dtype=np.float32) % 2)
+    return bias
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().astype(np.float32, copy=True)
 
@@ -97,6 +121,6 @@ def _input_channels(traced: fx.GraphModule, placeholder: fx.Node) -> int:
         module = traced.get_submodule(str(user.target)) if user.op == "call_module" else None
         if isinstance(module, plain.Conv):
             return module.in_channels
-        if isinstance(module, plain.Quantize):
+        if isinstance(module, (plain.Quantize, plain.Shift)):
             pending.extend(user.users)
     raise UnsupportedNetworkError("no convolution reads the network's input")

@@ -28,6 +28,16 @@ class QParams:
         """The smallest and the largest real value that int8 codes stand for."""
         return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
 
+    @property
+    def converter_scale(self) -> float:
+        """The scale in float64, as TensorFlow's converter computes it from the range in float32.
+
+        Biases are rounded with it, before it is stored as float32: with ``scale`` one in some
+        thousands would come out one unit away.
+        """
+        low, high = (float(np.float32(end)) for end in self.range)
+        return (high - low) / 255
+
 
 @dataclass(frozen=True, kw_only=True)
 class Op:
@@ -40,9 +50,10 @@ class Op:
 
 @dataclass(frozen=True, kw_only=True)
 class Input(Op):
-    """The image, RGB or Y, in [0, 1]."""
+    """The image, RGB or Y, in [0, 1], with ``offset`` subtracted."""
 
     channels: int
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

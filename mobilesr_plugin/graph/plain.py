@@ -41,6 +41,17 @@ class Add(nn.Module):
         return left + right
 
 
+class Shift(nn.Module):
+    """A constant added to every value."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.offset
+
+
 class Concat(nn.Module):
     """Concatenation along the channels."""
 
@@ -85,6 +96,6 @@ class UpsampleNearest(nn.Module):
 
 
 SUPPORTED = (
-    "Conv2d (stride 1, zero padding that keeps the size), ReLU, PReLU, add, concat along channels, "
-    "clamp, pixel shuffle, repeat_interleave along channels, nearest upsampling"
+    "Conv2d (stride 1, zero padding that keeps the size), ReLU, PReLU, add, a constant subtracted from the "
+    "image, concat along channels, clamp, pixel shuffle, repeat_interleave along channels, nearest upsampling"
 )

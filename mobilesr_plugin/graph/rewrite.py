@@ -5,9 +5,11 @@ Each pass changes the graph in place. :func:`simplify` lists them in order.
 
 from __future__ import annotations
 
+import torch
 from torch import fx, nn
 
-from mobilesr_plugin.graph.plain import Add, Clamp, Conv, RepeatChannels, UpsampleNearest
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.plain import Add, Clamp, Conv, RepeatChannels, Shift, UpsampleNearest
 
 
 def simplify(traced: fx.GraphModule) -> fx.GraphModule:
@@ -15,6 +17,7 @@ def simplify(traced: fx.GraphModule) -> fx.GraphModule:
     upsampled_residual_before_shuffle(traced)
     clamp_before_shuffle(traced)
     relu_into_convolution(traced)
+    image_offset_into_bias(traced)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.graph.lint()
@@ -81,6 +84,56 @@ def relu_into_convolution(traced: fx.GraphModule) -> None:
             conv.relu = True
             node.replace_all_uses_with(source)
             traced.graph.erase_node(node)
+
+
+def image_offset_into_bias(traced: fx.GraphModule) -> None:
+    """Lets everything read the shifted image ``x - c``, where only a part of the network did.
+
+    ``conv(f) + x`` becomes ``(conv(f) + c) + (x - c)``: the constant goes into the convolution's bias.
+    The image then enters once, shifted, which on an int8 device is nothing but another zero point.
+    """
+    (image,) = (node for node in traced.graph.nodes if node.op == "placeholder")
+    shifts = [node for node in image.users if isinstance(called(traced, node), Shift)]
+    if not shifts:
+        return
+    first, *others = shifts
+    offset = _shift(traced, first)
+    for node in others:
+        if _shift(traced, node) == offset:
+            node.replace_all_uses_with(first)
+            traced.graph.erase_node(node)
+    image.append(first)  # in front of everything that is to read it
+    for reader in [node for node in image.users if node is not first]:
+        repeated = isinstance(called(traced, reader), RepeatChannels)
+        added = list(reader.users) if repeated else [reader]
+        convolutions = [_added_convolution(traced, node, reader if repeated else image) for node in added]
+        if None in convolutions:
+            raise UnsupportedNetworkError(
+                f"the network reads its image with {-offset:g} subtracted and, in {reader.name}, without; "
+                "the plain image can only be added to a convolution's result"
+            )
+        for conv in convolutions:
+            assert conv is not None
+            shift = torch.full((conv.out_channels,), -offset)
+            conv.bias = nn.Parameter(shift if conv.bias is None else conv.bias.detach() + shift)
+        reader.replace_input_with(image, first)
+
+
+def _shift(traced: fx.GraphModule, node: fx.Node) -> float:
+    shift = called(traced, node)
+    assert isinstance(shift, Shift)
+    return shift.offset
+
+
+def _added_convolution(traced: fx.GraphModule, node: fx.Node, image: fx.Node) -> Conv | None:
+    """Returns the convolution whose result alone ``node`` adds to ``image``."""
+    if not isinstance(called(traced, node), Add):
+        return None
+    others = [source for source in node.args if source is not image]
+    conv = called(traced, others[0]) if len(others) == 1 else None
+    if isinstance(conv, Conv) and not conv.relu and len(others[0].users) == 1:  # type: ignore[union-attr]
+        return conv
+    return None
 
 
 def output_of(traced: fx.GraphModule) -> fx.Node:

@@ -12,7 +12,16 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
-from mobilesr_plugin.graph.plain import SUPPORTED, Add, Clamp, Concat, Conv, RepeatChannels, UpsampleNearest
+from mobilesr_plugin.graph.plain import (
+    SUPPORTED,
+    Add,
+    Clamp,
+    Concat,
+    Conv,
+    RepeatChannels,
+    Shift,
+    UpsampleNearest,
+)
 
 Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
 
@@ -20,15 +29,17 @@ Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
 def trace(network: nn.Module) -> fx.GraphModule:
     """Returns a copy of ``network`` as a graph in which every node calls a plain module.
 
-    Parameter names stay those of the network, so that its checkpoints load.
+    Parameter names stay those of the network, so that its checkpoints load. A network may have a
+    method ``collapse()`` that returns the same function in plain convolutions; then that is traced.
 
     Raises:
         UnsupportedNetworkError: the network branches on its input, or holds an operation outside the
             plain vocabulary; the message names it and lists what is supported.
     """
     name = type(network).__name__
+    collapse = getattr(network, "collapse", None)  # networks that train with more than they compute
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(network))
+        traced = fx.symbolic_trace(collapse() if collapse else copy.deepcopy(network))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedNetworkError(
@@ -67,6 +78,8 @@ def _check_module(network: str, node: fx.Node, module: nn.Module) -> None:
 
 
 def _plain_equivalent(network: str, node: fx.Node) -> Rewrite:
+    if node.op == "get_attr":
+        raise _unsupported(network, f"{node.target} is a parameter or constant outside a layer")
     handler = _HANDLERS.get(node.target)
     if handler is None:
         described = (
@@ -100,9 +113,18 @@ def _relu(x: fx.Node, inplace: bool = False) -> Rewrite:
 
 
 def _add(left: Any, right: Any) -> Rewrite:
-    if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
-        raise ValueError("only two tensors can be added, not a tensor and a constant")
-    return Add(), (left, right)
+    if isinstance(left, fx.Node) and isinstance(right, fx.Node):
+        return Add(), (left, right)
+    tensor, constant = (left, right) if isinstance(left, fx.Node) else (right, left)
+    if not isinstance(constant, (int, float)):
+        raise ValueError(f"only tensors and numbers can be added, not {type(constant).__name__}")
+    return Shift(float(constant)), (tensor,)
+
+
+def _subtract(left: Any, right: Any) -> Rewrite:
+    if not isinstance(right, (int, float)):
+        raise ValueError("only a number can be subtracted from a tensor")
+    return Shift(-float(right)), (left,)
 
 
 def _concat(parts: Any, dim: int = 0) -> Rewrite:
@@ -143,6 +165,9 @@ _HANDLERS: dict[Any, Callable[..., Rewrite]] = {
     operator.iadd: _add,
     torch.add: _add,
     "add": _add,
+    operator.sub: _subtract,
+    torch.sub: _subtract,
+    "sub": _subtract,
     torch.cat: _concat,
     torch.concat: _concat,
     torch.clamp: _clamp,

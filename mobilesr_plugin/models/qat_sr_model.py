@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
-from basicsr.models.sr_model import SRModel
+from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
 
 from mobilesr_plugin import checkpoint
+from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.errors import CheckpointError, OptionError
 from mobilesr_plugin.graph.lower import lower
+from mobilesr_plugin.models.mobile_sr_model import MobileSRModel
 from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization import calibrate
 from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer
@@ -27,8 +30,8 @@ from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 
 
 @MODEL_REGISTRY.register()
-class QATSRModel(SRModel):
-    """SRModel whose network is trained with fake quantization and validated in integers.
+class QATSRModel(MobileSRModel):
+    """MobileSRModel whose network is trained with fake quantization and validated in integers.
 
     ``path: pretrain_network_g`` takes a float checkpoint, whose ranges are calibrated on the first
     training batches, or one that this model wrote. See QuantizationOptions for ``quantization:``.
@@ -40,12 +43,13 @@ class QATSRModel(SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        super(SRModel, self).__init__(opt)
+        BaseModel.__init__(self, opt)
         self.quantization = parse_block(opt, "quantization", QuantizationOptions)
         self._calibrated_images = 0
         self._integer_network: IntegerNetwork | None = None
         self._float_network: nn.Module | None = None  # what training started from, and the teacher
 
+        self._float_description: Mapping[str, Any] | None = None  # its network_g
         network = self._build_and_load()
         self._calibrated = calibrate.is_calibrated(network)
         self._schedule_waits = not self._calibrated
@@ -60,9 +64,12 @@ class QATSRModel(SRModel):
         if self.is_train:
             self.init_training_settings()
         elif not self._calibrated:
+            path = opt["path"].get("pretrain_network_g")
+            if path is None:
+                raise OptionError("path: pretrain_network_g is empty; give the checkpoint to test")
             raise CheckpointError(
-                f"{opt['path'].get('pretrain_network_g')} is a float checkpoint, which has no int8 ranges; "
-                "train it with model_type QATSRModel first, or export it with mobilesr-export --calib"
+                f"{path} is a float checkpoint, which has no int8 ranges; train it with model_type "
+                "QATSRModel first, or export it with mobilesr-export --calib"
             )
 
     def _build_and_load(self) -> nn.Module:
@@ -71,19 +78,22 @@ class QATSRModel(SRModel):
         if path is None:
             return insert_quantizers(network, self.quantization)
         loaded = checkpoint.load(path)
-        params = checkpoint.params_of(loaded, path, self.opt["path"].get("param_key_g", "params"))
-        if checkpoint.is_quantized(params):
-            if "params_float" in loaded:
-                self._float_network = copy.deepcopy(network)
-                checkpoint.load_into(
-                    self._float_network, checkpoint.params_of(loaded, path, "params_float"), path
+        default_key = "params" if self.is_train else "params_ema"  # test what validation saw
+        params = checkpoint.params_of(loaded, path, self.opt["path"].get("param_key_g", default_key))
+        quantized = checkpoint.is_quantized(params)
+        if not quantized or "params_float" in loaded:
+            self._float_network, self._float_description = checkpoint.load_float_network(
+                loaded, path, self.opt["network_g"]
+            )
+            if dict(self._float_description) != dict(self.opt["network_g"]):
+                get_root_logger().info(
+                    f"The float network was trained as {dict(self._float_description)}; it is quantized as "
+                    f"{dict(self.opt['network_g'])}. What does not fit, such as slopes of PReLU, is dropped."
                 )
+        if quantized:
             network = insert_quantizers(network, self.quantization)
-            checkpoint.load_into(network, params, path)
-            return network
         checkpoint.load_into(network, params, path)
-        self._float_network = copy.deepcopy(network)
-        return insert_quantizers(network, self.quantization)
+        return network if quantized else insert_quantizers(network, self.quantization)
 
     def init_training_settings(self) -> None:
         if self.quantization.distillation and self._float_network is None:
@@ -187,7 +197,8 @@ class QATSRModel(SRModel):
                     "calibration_images or raise val_freq"
                 )
             self._integer_network = IntegerNetwork(lower(network)).to(self.device)
-        self.output = self._integer_network(self.lq)
+        channels = self._integer_network.graph.input.channels
+        self.output = upscale_colour(self._integer_network, self.lq, channels)
 
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validates in integers; ranges become curves in TensorBoard."""
@@ -213,7 +224,7 @@ class QATSRModel(SRModel):
             name: {key: value.detach().cpu() for key, value in network.state_dict().items()}
             for name, network in networks.items()
         }
-        entries["mobilesr"] = checkpoint.describe(self.opt)
+        entries["mobilesr"] = checkpoint.describe(self.opt, self._float_description)
         label = "latest" if current_iter == -1 else current_iter
         checkpoint.save(Path(self.opt["path"]["models"]) / f"net_g_{label}.pth", entries)
 

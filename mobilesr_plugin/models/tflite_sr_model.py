@@ -12,6 +12,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 
+from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import TFLiteOptions, parse_block
 from mobilesr_plugin.runtimes import TFLiteRunner
@@ -43,6 +44,9 @@ class TFLiteSRModel(SRModel):
 
     def test(self) -> None:
         """Runs ``self.lq``, (N, C, H, W) in [0, 1], rounded to uint8 as on the device."""
-        pixels = torch.round(self.lq * 255).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        self.output = upscale_colour(self._run, self.lq, self.runner.channels)
+
+    def _run(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = torch.round(images * 255).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         result = np.concatenate([self.runner(image[None]) for image in pixels])
-        self.output = torch.from_numpy(result).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(result).permute(0, 3, 1, 2).float().to(images.device) / 255

@@ -15,10 +15,8 @@ from torch import nn
 from torch.ao.quantization import FakeQuantizeBase
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
+from mobilesr_plugin.graph.int8 import QMAX, QMIN, SMALLEST_RANGE, WEIGHT_QMAX, qparams_of_range
 from mobilesr_plugin.graph.ops import QParams
-from mobilesr_plugin.quantization.int8 import QMAX, QMIN, WEIGHT_QMAX, qparams_of_range
-
-_SMALLEST_RANGE = 1e-8
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
@@ -32,7 +30,7 @@ def fake_quantize(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tor
     Differentiable in all three arguments.
     """
     low, high = torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
-    scale = torch.clamp(high - low, min=_SMALLEST_RANGE) / (QMAX - QMIN)
+    scale = torch.clamp(high - low, min=SMALLEST_RANGE) / (QMAX - QMIN)
     zero_point = torch.clamp(round_through(QMIN - low / scale), QMIN, QMAX)
     steps = torch.clamp(round_through(x / scale), QMIN - zero_point, QMAX - zero_point)
     return steps * scale

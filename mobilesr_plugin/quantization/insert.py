@@ -38,34 +38,31 @@ def insert_quantizers(network: nn.Module, options: QuantizationOptions) -> fx.Gr
     traced = simplify(trace(network))
     _remove_output_clamp(traced)
     last = _writer(traced, output_of(traced))
-    _check(name, traced, last)
-
-    (image,) = (node for node in traced.graph.nodes if node.op == "placeholder")
-    quantizers: dict[fx.Node, ActivationQuantizer] = {}
+    image, image_quantizer = _image(traced)
+    _check(name, traced, image, last)
+    quantizers: dict[fx.Node, ActivationQuantizer] = {image: image_quantizer}
     for node in list(traced.graph.nodes):
         module = called(traced, node)
-        if module is None:
+        if module is None or node is image:
             continue
         target = str(node.target)
         if isinstance(module, (plain.Conv, plain.Add)):
             quantizer = _make_quantizer(options, fixed=node is last)
             if isinstance(module, plain.Conv):
-                source = quantizers.get(node.args[0]) or quantizers.setdefault(image, _fixed())
+                source = quantizers[node.args[0]]
                 traced.set_submodule(target, QuantConv.of_conv(module, source, quantizer))
             else:
                 traced.set_submodule(target, QuantAdd(quantizer))
             quantizers[node] = quantizer
         else:
-            sources = [
-                quantizers.get(source) or quantizers.setdefault(image, _fixed()) for source in node.args
-            ]
+            sources = [quantizers[source] for source in node.args]
             if any(source is not sources[0] for source in sources):
                 raise UnsupportedNetworkError(
                     f"{name}: {node.name} concatenates values of different ranges, which would need a second "
                     "rounding on the device; only copies of one value can be concatenated"
                 )
             quantizers[node] = sources[0]
-    _insert_input_quantizer(traced, image, quantizers[image])
+    _insert_input_quantizer(traced, image, image_quantizer)
     traced.recompile()
     return traced
 
@@ -79,12 +76,21 @@ def quantizers_of(network: nn.Module) -> dict[str, ActivationQuantizer]:
     return found
 
 
-def _fixed() -> ActivationQuantizer:
-    return ActivationQuantizer(None, fixed=IMAGE_RANGE)
+def _image(traced: fx.GraphModule) -> tuple[fx.Node, ActivationQuantizer]:
+    """Returns the node of the image, shifted where the network does so, and its quantizer."""
+    (image,) = (node for node in traced.graph.nodes if node.op == "placeholder")
+    low, high = IMAGE_RANGE
+    for node in image.users:
+        shift = called(traced, node)
+        if isinstance(shift, plain.Shift):
+            return node, ActivationQuantizer(None, fixed=(low + shift.offset, high + shift.offset))
+    return image, ActivationQuantizer(None, fixed=IMAGE_RANGE)
 
 
 def _make_quantizer(options: QuantizationOptions, *, fixed: bool) -> ActivationQuantizer:
-    return _fixed() if fixed else ActivationQuantizer(make_observer(options.observer, options.percentile))
+    if fixed:
+        return ActivationQuantizer(None, fixed=IMAGE_RANGE)
+    return ActivationQuantizer(make_observer(options.observer, options.percentile))
 
 
 def _writer(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
@@ -105,7 +111,7 @@ def _remove_output_clamp(traced: fx.GraphModule) -> None:
         traced.graph.erase_node(node)
 
 
-def _check(name: str, traced: fx.GraphModule, last: fx.Node) -> None:
+def _check(name: str, traced: fx.GraphModule, image: fx.Node, last: fx.Node) -> None:
     calls = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for node in traced.graph.nodes:
         module = called(traced, node)
@@ -117,11 +123,12 @@ def _check(name: str, traced: fx.GraphModule, last: fx.Node) -> None:
                 f"{name}: {node.target} is called {count} times; each call has a range of its own "
                 "on the device, so use a module for each"
             )
-        if isinstance(module, (plain.Clamp, nn.ReLU, nn.PReLU, plain.UpsampleNearest)):
+        shifted = isinstance(module, plain.Shift) and node is not image
+        if shifted or isinstance(module, (plain.Clamp, nn.ReLU, nn.PReLU, plain.UpsampleNearest)):
             raise UnsupportedNetworkError(
                 f"{name}: {node.name} ({type(module).__name__}) cannot be quantized here; a ReLU must follow "
-                "a convolution, a clamp to [0, 1] must be last, nearest upsampling must be added to a pixel "
-                "shuffle"
+                "a convolution (make a PReLU one), a constant can be added to the image only, a clamp to "
+                "[0, 1] must be last, nearest upsampling must be added to a pixel shuffle"
             )
     if not isinstance(called(traced, last), (plain.Conv, plain.Add)):
         raise UnsupportedNetworkError(f"{name}: the output must come from a convolution or an addition")

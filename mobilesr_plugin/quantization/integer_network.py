@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.int8 import quantize_bias, quantize_weight, weight_scales
 from mobilesr_plugin.graph.ops import Add, Concat, Conv, DepthToSpace, Graph, Input, Op, QParams
 from mobilesr_plugin.quantization import kernels
-from mobilesr_plugin.quantization.int8 import quantize_bias, quantize_weight, weight_scales
 
 _EXACT_IN_FLOAT32 = 2**24
 
@@ -56,7 +56,7 @@ class IntegerNetwork(nn.Module):
         match op:
             case Input():
                 q = _qparams(op)
-                return torch.clamp(torch.round(image / q.scale) + q.zero_point, -128, 127)
+                return torch.clamp(torch.round((image - op.offset) / q.scale) + q.zero_point, -128, 127)
             case Conv():
                 return self.convolutions[_key(op.name)](inputs[0])
             case Add():
@@ -82,7 +82,7 @@ class _IntegerConv(nn.Module):
         self.op, self.source, self.output = op, source, op.output
         self.scales = weight_scales(op.weight)
         weight = quantize_weight(op.weight).astype(np.float64)
-        bias = quantize_bias(op.bias, source.scale, self.scales).astype(np.float64)
+        bias = quantize_bias(op.bias, source, self.scales).astype(np.float64)
         largest_input = max(127 - source.zero_point, source.zero_point + 128)
         bound = (np.abs(weight).reshape(len(weight), -1).sum(axis=1) * largest_input + np.abs(bias)).max()
         self.dtype = torch.float32 if bound < _EXACT_IN_FLOAT32 else torch.float64

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import torch
 
+from mobilesr_plugin.graph.int8 import QMAX, QMIN
 from mobilesr_plugin.graph.ops import QParams
-from mobilesr_plugin.quantization.int8 import QMAX, QMIN
 
 
 def requantize(

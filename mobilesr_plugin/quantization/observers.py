@@ -12,8 +12,6 @@ import torch
 from torch.ao.quantization import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
-OBSERVERS = ("minmax", "moving_average", "histogram", "percentile")
-
 
 class PercentileObserver(HistogramObserver):
     """Range from percentiles of everything seen so far, so that rare outliers do not widen it.
@@ -43,7 +41,12 @@ class PercentileObserver(HistogramObserver):
 
 
 def make_observer(kind: str, percentile: float) -> UniformQuantizationObserverBase:
-    """Returns a torch.ao observer for int8 per-tensor affine activations; ``kind`` is in OBSERVERS."""
+    """Returns a torch.ao observer for int8 per-tensor affine activations.
+
+    Args:
+        kind: One of ``mobilesr_plugin.options.OBSERVERS``.
+        percentile: For ``percentile``; see PercentileObserver.
+    """
     makers: dict[str, Callable[..., UniformQuantizationObserverBase]] = {
         "minmax": MinMaxObserver,
         "moving_average": MovingAverageMinMaxObserver,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobilesr_plugin.graph.int8 import quantize_bias, quantize_weight, weight_scales
 from mobilesr_plugin.graph.ops import Add, Concat, Conv, DepthToSpace, Graph, Input, Op, QParams
-from mobilesr_plugin.quantization.int8 import quantize_bias, quantize_weight, weight_scales
 from mobilesr_plugin.verify.tflite_graph import TFLiteOperator, TFLiteTensor, read_operators
 
 _KINDS = {Concat: "CONCATENATION", Conv: "CONV_2D", Add: "ADD", DepthToSpace: "DEPTH_TO_SPACE"}
@@ -14,6 +14,8 @@ _KINDS = {Concat: "CONCATENATION", Conv: "CONV_2D", Add: "ADD", DepthToSpace: "D
 def expected_operators(graph: Graph, io: str = "uint8") -> list[str]:
     """Returns the operators that an int8 file of ``graph`` has, and no others, sorted by name."""
     ends = {"uint8": ["QUANTIZE", "QUANTIZE"], "int8": [], "float32": ["QUANTIZE", "DEQUANTIZE"]}[io]
+    if io == "float32" and graph.input.offset:
+        ends.append("SUB")
     return sorted(ends + [_KINDS[type(op)] for op in graph if not isinstance(op, Input)])
 
 
@@ -53,7 +55,7 @@ def _audit_convolution(operator: TFLiteOperator, op: Conv, graph: Graph) -> list
     checks = {
         "weight scales": np.array_equal(weight.scale, scales.astype(np.float32)),
         "int8 weights": _equal(weight.values, quantize_weight(op.weight).transpose(0, 2, 3, 1)),
-        "int32 biases": _equal(bias.values, quantize_bias(op.bias, source.scale, scales)),
+        "int32 biases": _equal(bias.values, quantize_bias(op.bias, source, scales)),
     }
     return [f"{op.name}: the {what} differ" for what, same in checks.items() if not same]
 

@@ -18,6 +18,9 @@ from mobilesr_plugin.graph.ops import QParams
 QMIN, QMAX = -128, 127
 WEIGHT_QMAX = 127
 
+#: TensorFlow's converter widens ranges below 1e-6 by rules of its own; a dead layer must not get there.
+SMALLEST_RANGE = 1e-5
+
 #: Codes of the image at both ends: uint8 value v is int8 code v - 128 and stands for v / 255.
 IMAGE = QParams(scale=float(np.float32(1 / 255)), zero_point=QMIN)
 
@@ -30,21 +33,15 @@ def qparams_of_range(low: float, high: float) -> QParams:
     same float32, so no last bit is lost on the road.
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
-    if high - low < 1e-8:
-        high = low + 1e-8
+    high = max(high, low + SMALLEST_RANGE)
     scale = np.float32((high - low) / (QMAX - QMIN))
     zero_point = int(np.clip(np.rint(QMIN - low / float(scale)), QMIN, QMAX))
     for _ in range(8):
-        again = np.float32(_travelled_scale(scale, zero_point))
+        again = np.float32(QParams(float(scale), zero_point).converter_scale)
         if again == scale:
             break
         scale = again
     return QParams(float(scale), zero_point)
-
-
-def _travelled_scale(scale: np.float32, zero_point: int) -> float:
-    low, high = QParams(float(scale), zero_point).range
-    return (float(np.float32(high)) - float(np.float32(low))) / (QMAX - QMIN)
 
 
 def weight_scales(weight: np.ndarray) -> np.ndarray:
@@ -62,9 +59,9 @@ def quantize_weight(weight: np.ndarray) -> np.ndarray:
     return round_half_away(scaled).astype(np.int8)
 
 
-def quantize_bias(bias: np.ndarray, input_scale: float, scales: np.ndarray) -> np.ndarray:
-    """Returns int32 biases in units of ``input_scale * scales``."""
-    return round_half_away(bias.astype(np.float64) / (float(input_scale) * scales)).astype(np.int32)
+def quantize_bias(bias: np.ndarray, source: QParams, scales: np.ndarray) -> np.ndarray:
+    """Returns int32 biases in units of the input's scale times ``scales``, computed in float64."""
+    return round_half_away(bias.astype(np.float64) / (source.converter_scale * scales)).astype(np.int32)
 
 
 def round_half_away(value: np.ndarray) -> np.ndarray:
