@@ -1,5 +1,5 @@
 # Each target does its own set-up; the second time that takes no time.
-#   make demo    the main job, end to end, in about five minutes
+#   make demo    the main job, end to end (make demo-sesr: the same for SESR)
 #   make test    the tests
 #   make check   format, lint and types, as in CI
 PYTHON ?= python3
@@ -9,7 +9,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options demo test test-slow check format clean
+.PHONY: install options bench-sesr demo demo-sesr test test-slow check format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -32,6 +32,9 @@ $(STAMP): setup.py pyproject.toml constraints.txt mobilesr_plugin/host/autoload.
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
 
+demo-sesr: $(STAMP)
+	$(BIN)/python tools/demo.py sesr
+
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -41,6 +44,11 @@ test-slow: $(STAMP)
 # Writes options/ from tools/option_templates/.
 options: $(STAMP)
 	$(BIN)/python tools/make_options.py
+
+# Size and latency of all SESR variants, then parity on the pictures in DATA, if given.
+bench-sesr: $(STAMP)
+	$(BIN)/mobilesr bench training-step --threads 2
+	$(BIN)/python tools/bench_sesr.py --data $(DATA)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -171,11 +171,22 @@ def check(opt: Mapping[str, Any]) -> None:
     if opt.get("export") is not None:
         _check_export(opt)
     _check_network(opt)
+
+
+def check_files(opt: Mapping[str, Any]) -> None:
+    """Checks that the files which a run starts from are there.
+
+    Raises:
+        OptionError: one line that names the key and the file.
+    """
     started_from = (opt.get("path") or {}).get("pretrain_network_g")
     if started_from is not None and not Path(started_from).exists():
         raise OptionError(
             f"path: pretrain_network_g: {started_from} does not exist; train or export what writes it first"
         )
+    calib = (opt.get("export") or {}).get("calib")
+    if calib is not None and not Path(calib).exists():
+        raise OptionError(f"export: calib: {calib} does not exist; give a folder or LMDB of LR images")
 
 
 def _check_export(opt: Mapping[str, Any]) -> None:
@@ -188,10 +199,6 @@ def _check_export(opt: Mapping[str, Any]) -> None:
         raise OptionError(
             f"export: {opt.get('model_type')} trains in float, so the export needs images to find int8 "
             "ranges; set calib to a folder or LMDB of LR images, or leave the block out"
-        )
-    if options.calib is not None and not Path(options.calib).exists():
-        raise OptionError(
-            f"export: calib: {options.calib} does not exist; it must be a folder or LMDB of LR images"
         )
 
 

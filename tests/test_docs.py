@@ -31,9 +31,10 @@ from test_reference import FLOAT, PUBLISHED_PTQ
 from mobilesr_plugin.cli.export import export as export_command
 from mobilesr_plugin.data.demo import TRAINING, VALIDATION
 from mobilesr_plugin.data.images import read_image
+from mobilesr_plugin.graph import int8
 from mobilesr_plugin.graph.ops import QParams
 from mobilesr_plugin.options import ExportOptions, QuantizationOptions, TFLiteOptions, parse_block
-from mobilesr_plugin.quantization import int8, kernels
+from mobilesr_plugin.quantization import kernels
 from mobilesr_plugin.runtimes import TFLiteRunner
 
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -81,6 +82,10 @@ DEMO = {
     "python basicsr/train.py -opt options/demo/abpn_x3.yml",
     "python basicsr/train.py -opt options/demo/abpn_x3_qat.yml",
     "python basicsr/test.py -opt options/demo/abpn_x3_tflite_test.yml",
+    "python basicsr/train.py -opt options/demo/sesr_m5_x2.yml",
+    "python basicsr/train.py -opt options/demo/sesr_m5_x2_qat.yml",
+    "mobilesr-export --ckpt experiments/demo_sesr_m5_x2_qat/models/net_g_latest.pth",
+    "python basicsr/test.py -opt options/demo/sesr_m5_x2_tflite_test.yml",
 }
 # Run by another test, with other data or other names.
 TESTED = {
@@ -91,6 +96,10 @@ TESTED = {
         "tests/test_host_training.py::test_two_processes_train_over_gloo"
     ),
     "python tools/make_options.py": "tests/test_options.py::test_generated_files_are_up_to_date",
+    "mobilesr bench latency published_360x640.tflite "
+    "experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite --runs 31": (
+        "tests/test_export.py::test_latency_table"
+    ),
     "pip install '.[export]'": "tests/test_packaging.py::test_wheel_has_the_hook_in_its_root",
 }
 # The same as a command in RUN, for DIV2K instead of the demo.
@@ -101,6 +110,7 @@ WITHOUT_DEMO = {
 MAKE = {
     "make demo": "\ndemo:",
     "make test": "\ntest:",
+    'make bench-sesr DATA="Set5/HR Set14/HR Urban100_first20/HR"': "\nbench-sesr:",
     "make install": "\ninstall:",
     "source .venv/bin/activate": "-m venv .venv",
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": (
@@ -244,15 +254,20 @@ def demo() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["demo"] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
 
 def test_demo_runs_these_commands(demo: Any) -> None:
-    steps = [command for _, command in demo.STEPS]
-    assert set(steps) >= DEMO
-    shown = [block for block in blocks("docs/quickstart.md", "bash") if steps[0] in block]
-    assert shown[0].splitlines() == steps
+    steps = {
+        arch: [demo.DATA[1], *(command for _, command in demos[0].steps)]
+        for arch, demos in demo.DEMOS.items()
+    }
+    assert {*steps["abpn"], *steps["sesr"]} >= DEMO
+    for arch, file in (("abpn", "docs/quickstart.md"), ("abpn", "README.md"), ("sesr", "docs/sesr.md")):
+        shown = [block for block in blocks(file, "bash") if demo.DATA[1] in block]
+        assert shown[0].splitlines() == steps[arch], file
 
 
 def test_figures_of_the_demo(demo: Any) -> None:

@@ -17,6 +17,7 @@ from mobilesr_plugin.options import (
     ExportOptions,
     QuantizationOptions,
     check,
+    check_files,
     parse_block,
     parse_size,
 )
@@ -108,6 +109,7 @@ def test_the_published_recipe() -> None:
         ({"quantization": [1]}, "block of keys"),
         ({"export": {"size": ["1x1"]}}, "did you mean sizes?"),
         ({"export": {"sizes": ["big"]}}, "HEIGHTxWIDTH"),
+        ({"export": {"sizes": 360}}, "must be a list"),
         ({"export": {"io": "int4"}}, "uint8, int8, float32"),
         ({"tflite": {"threads": 0}}, "at least 1"),
         ({"network_g": {"type": "ABPN", "num_feats": 28}}, "did you mean num_feat?"),
@@ -120,6 +122,25 @@ def test_misspelt_keys_are_stated(change: dict[str, Any], named: str) -> None:
         check(opt)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"path": {"pretrain_network_g": "none.pth"}}, "none.pth does not exist"),
+        ({"export": {"calib": "nowhere"}, "path": {}}, "nowhere does not exist"),
+    ],
+)
+def test_files_to_start_from(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(OptionError, match=named):
+        check_files({**load(ROOT / "options" / "abpn_x3_qat.yml"), **change})
+
+
+def test_a_float_training_cannot_export_without_images() -> None:
+    opt = {**load(ROOT / "options" / "abpn_x3.yml"), "export": {"sizes": []}}
+    with pytest.raises(OptionError, match="calib"):
+        check(opt)
+    check({**opt, "export": {"sizes": [], "calib": "somewhere"}})
 
 
 def test_defaults() -> None:

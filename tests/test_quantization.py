@@ -16,6 +16,7 @@ from mobilesr_plugin.graph.int8 import (
     IMAGE,
     QParams,
     qparams_of_range,
+    quantize_bias,
     quantize_weight,
     weight_scales,
 )
@@ -57,11 +58,12 @@ def test_weights_use_all_codes_symmetrically() -> None:
     assert (error <= weight_scales(weight).reshape(-1, 1, 1, 1) / 2 + 1e-7).all()
 
 
-def test_a_dead_channel_has_scale_one() -> None:
-    weight = np.zeros((2, 1, 3, 3), np.float32)
-    weight[0] = 1
-    assert list(weight_scales(weight)) == [1 / 127, 1.0]
-    assert not quantize_weight(weight)[1].any()
+def test_a_dead_channel_has_the_converters_smallest_scale() -> None:
+    weight = np.zeros((3, 1, 3, 3), np.float32)
+    weight[0], weight[1, 0, 0, 0] = 1, 1e-7
+    assert list(weight_scales(weight)) == [1 / 127, 5e-7 / 127, 5e-7 / 127]
+    assert quantize_weight(weight)[1].max() == 25
+    assert not quantize_weight(weight)[2].any()
 
 
 def test_fake_quantization_equals_torch() -> None:
@@ -198,6 +200,11 @@ def test_depth_to_space_is_block_major() -> None:
 def test_a_dead_layer_keeps_a_range_that_converters_accept() -> None:
     assert qparams_of_range(0.0, 1e-12).scale * 255 > 1e-6
     assert float(fake_quantize(torch.zeros(1), torch.tensor(0.0), torch.tensor(0.0))) == 0.0
+
+
+def test_a_bias_beyond_32_bits_is_stated() -> None:
+    with pytest.raises(UnsupportedNetworkError, match="channel 1"):
+        quantize_bias(np.array([0.1, 0.5], np.float32), IMAGE, np.array([1e-3, 1e-9]))
 
 
 def test_copies_are_independent() -> None:

@@ -128,13 +128,14 @@ def test_a_whole_export(tmp_path: Path, io: str) -> None:
         }
 
 
-@pytest.mark.parametrize("dead", ["body.4", "body.0", "conv_last"])
+@pytest.mark.parametrize("dead", ["body.4", "body.0"])
 def test_dead_layers_stay_exact(dead: str, tmp_path: Path) -> None:
     """A layer that writes nothing has a range of nothing, which XNNPACK would refuse."""
     network = seeded_sesr(activation="relu").collapse()
     conv = network.get_submodule(dead)
     with torch.no_grad():
         conv.weight.copy_(-conv.weight.abs() if dead == "body.4" else conv.weight * 1e-9)
+        conv.weight[1] = 0
     graph = lower(calibrated(network))
     write_onnx(graph, tmp_path / "ranges.onnx", integer_weights=False, shifted_image=True)
     content = TensorFlowModel(tmp_path / "ranges.onnx").int8_file()

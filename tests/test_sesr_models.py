@@ -61,7 +61,7 @@ def test_x2_starts_x4_and_says_what_moved(tmp_path: Path, caplog: pytest.LogCapt
     moved = [name for name in state if not name.startswith("conv_last")]
     assert moved
     assert all(torch.equal(state[name], x2_state[name]) for name in moved)
-    (said,) = (record.message for record in caplog.records if "Transferred" in record.message)
+    said = next(record.message for record in caplog.records if "Transferred" in record.message)
     assert all(name in said for name in moved)
     assert "conv_last" not in said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -52,3 +53,37 @@ def latency(
     for result in results:
         times = " | ".join(f"{value:.1f}" for value in (result.median, result.low, result.high))
         typer.echo(f"| {result.file} | {times} | {result.ratio:.3f} |")
+
+
+@bench_app.command("training-step")
+def training_step(
+    variant: Annotated[str, typer.Option(help="SESR variant: M3, M5, M7, M11 or XL.")] = "M5",
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare SESR's training step, collapsed against expanded: time, memory, multiply-accumulates.
+
+    Batch 32 of 64x64, both forms alternating in one process.
+
+    Example: mobilesr bench training-step --variant M5
+    """
+    import mobilesr_plugin
+
+    mobilesr_plugin.register()
+    from mobilesr_plugin.bench.training_step import measure
+
+    with progress_bar("rounds") as update:
+        result = measure(variant=variant, threads=threads, runs=runs, progress=update)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        return
+    typer.echo(
+        f"SESR-{variant} x2, batch 32 of 64x64, {threads} thread(s), median of {runs} alternating runs"
+    )
+    typer.echo("| form | step, ms | peak memory, MB | forward MACs, G |\n|---|---:|---:|---:|")
+    for cost in (result.expanded, result.collapsed):
+        figures = f"{cost.median:.0f} | {cost.peak_bytes / 1e6:.0f} | {cost.forward_macs / 1e9:.2f}"
+        typer.echo(f"| {cost.linear_block} | {figures} |")
+    ratios = f"{result.time_ratio:.1f} | {result.memory_ratio:.1f} | {result.mac_ratio:.1f}"
+    typer.echo(f"| expanded / collapsed | {ratios} |")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph.ops import QParams
 
 QMIN, QMAX = -128, 127
@@ -20,6 +21,11 @@ WEIGHT_QMAX = 127
 
 #: TensorFlow's converter widens ranges below 1e-6 by rules of its own; a dead layer must not get there.
 SMALLEST_RANGE = 1e-5
+
+#: TensorFlow's converter gives no channel of weights a smaller range than 1e-6, from end to end.
+SMALLEST_WEIGHT = 5e-7
+
+_INT32_MAX = 2**31 - 1
 
 #: Codes of the image at both ends: uint8 value v is int8 code v - 128 and stands for v / 255.
 IMAGE = QParams(scale=float(np.float32(1 / 255)), zero_point=QMIN)
@@ -47,10 +53,10 @@ def qparams_of_range(low: float, high: float) -> QParams:
 def weight_scales(weight: np.ndarray) -> np.ndarray:
     """Returns ``max|w| / 127`` for each output channel of (O, I, K, K) weights, float64.
 
-    A channel without weights gets scale 1, as in TFLite's converter.
+    For a channel that has died, ``max|w|`` counts as SMALLEST_WEIGHT, as in TFLite's converter.
     """
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
-    return np.where(largest > 0, largest / WEIGHT_QMAX, 1.0)
+    return np.maximum(largest, SMALLEST_WEIGHT) / WEIGHT_QMAX
 
 
 def quantize_weight(weight: np.ndarray) -> np.ndarray:
@@ -60,8 +66,19 @@ def quantize_weight(weight: np.ndarray) -> np.ndarray:
 
 
 def quantize_bias(bias: np.ndarray, source: QParams, scales: np.ndarray) -> np.ndarray:
-    """Returns int32 biases in units of the input's scale times ``scales``, computed in float64."""
-    return round_half_away(bias.astype(np.float64) / (source.converter_scale * scales)).astype(np.int32)
+    """Returns int32 biases in units of the input's scale times ``scales``, computed in float64.
+
+    Raises:
+        UnsupportedNetworkError: a bias does not fit into 32 bits, because its weights are next to nothing.
+    """
+    codes = round_half_away(bias.astype(np.float64) / (source.converter_scale * scales))
+    if np.abs(codes).max(initial=0) > _INT32_MAX:
+        channel = int(np.abs(codes).argmax())
+        raise UnsupportedNetworkError(
+            f"the bias of output channel {channel}, {bias[channel]:g}, is too large for weights of at most "
+            f"{scales[channel] * WEIGHT_QMAX:g}: it does not fit into 32 bits; the channel has died, train it anew"
+        )
+    return codes.astype(np.int32)
 
 
 def round_half_away(value: np.ndarray) -> np.ndarray:

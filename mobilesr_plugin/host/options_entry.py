@@ -53,4 +53,5 @@ def preflight(opt: dict[str, Any]) -> None:
     option_file.check_devices(opt)
     options.check(opt)
     check.check_datasets(opt)
+    options.check_files(opt)
     folders.check_writable(opt)

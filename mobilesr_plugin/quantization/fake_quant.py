@@ -15,7 +15,14 @@ from torch import nn
 from torch.ao.quantization import FakeQuantizeBase
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
-from mobilesr_plugin.graph.int8 import QMAX, QMIN, SMALLEST_RANGE, WEIGHT_QMAX, qparams_of_range
+from mobilesr_plugin.graph.int8 import (
+    QMAX,
+    QMIN,
+    SMALLEST_RANGE,
+    SMALLEST_WEIGHT,
+    WEIGHT_QMAX,
+    qparams_of_range,
+)
 from mobilesr_plugin.graph.ops import QParams
 
 
@@ -39,7 +46,7 @@ def fake_quantize(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tor
 def fake_quantize_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (O, I, K, K) weights on their int8 grid, and the scales ``max|w| / 127``, (O,)."""
     largest = weight.detach().abs().amax(dim=(1, 2, 3))
-    scales = torch.where(largest > 0, largest / WEIGHT_QMAX, torch.ones_like(largest))
+    scales = torch.clamp(largest, min=SMALLEST_WEIGHT) / WEIGHT_QMAX
     shaped = scales.reshape(-1, 1, 1, 1)
     return round_through(weight / shaped) * shaped, scales
 

@@ -92,7 +92,9 @@ class _IntegerConv(nn.Module):
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         centred = codes.to(self.dtype) - self.source.zero_point  # 0 is what the padding stands for
-        sums = F.conv2d(centred, self.weight, self.bias, padding=self.padding, groups=self.op.groups)
+        # PyTorch's own kernels on a GPU: cuDNN may choose TF32 or Winograd, whose sums are not exact.
+        with torch.backends.cudnn.flags(enabled=False):
+            sums = F.conv2d(centred, self.weight, self.bias, padding=self.padding, groups=self.op.groups)
         return kernels.requantize(sums, self.source.scale, self.scales, self.output, self.op.relu)
 
 
