@@ -76,7 +76,8 @@ def quantize_bias(bias: np.ndarray, source: QParams, scales: np.ndarray) -> np.n
         channel = int(np.abs(codes).argmax())
         raise UnsupportedNetworkError(
             f"the bias of output channel {channel}, {bias[channel]:g}, is too large for weights of at most "
-            f"{scales[channel] * WEIGHT_QMAX:g}: it does not fit into 32 bits; the channel has died, train it anew"
+            f"{scales[channel] * WEIGHT_QMAX:g}: it does not fit into 32 bits; the channel "
+            "has died, train it anew"
         )
     return codes.astype(np.int32)
 
