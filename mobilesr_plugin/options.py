@@ -72,25 +72,26 @@ class ExportOptions:
     """What is written at the end of training.
 
     Attributes:
-        sizes: Fixed input sizes, as ``HxW`` text, for which a file each is written.
+        sizes: Fixed input sizes, as ``HxW`` text, for which a file each is written; none if empty.
+            None: 1080x1920 for a luma network of scale 2 (1080p to 4K), else 360x640.
         io: Type of the int8 files' input and output: ``uint8``, ``int8`` or ``float32``.
         calib: Folder or LMDB of LR images; needed if the network was trained in float.
         out: Folder; default: ``export`` in the experiment's folder.
     """
 
-    sizes: tuple[str, ...] = ("360x640",)
+    sizes: tuple[str, ...] | None = None
     io: str = "uint8"
     calib: str | None = None
     out: str | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.sizes,) if isinstance(self.sizes, str) else self.sizes
-        if not isinstance(sizes, (list, tuple)):
+        if sizes is not None and not isinstance(sizes, (list, tuple)):
             raise OptionError(
                 f"export: sizes is {sizes!r}; it must be a list such as [360x640], or empty: []"
             )
-        object.__setattr__(self, "sizes", tuple(sizes))
-        for size in self.sizes:
+        object.__setattr__(self, "sizes", None if sizes is None else tuple(sizes))
+        for size in sizes or ():
             parse_size(size)
         _one_of("export: io", self.io, IO_DTYPES)
 
@@ -110,6 +111,11 @@ class TFLiteOptions:
     def __post_init__(self) -> None:
         _one_of("tflite: kernels", self.kernels, KERNELS)
         _integer("tflite: threads", self.threads, least=1)
+
+
+def default_size(channels: int, scale: int) -> str:
+    """Returns the size that an export takes where none is given; see ExportOptions."""
+    return "1080x1920" if (channels, scale) == (1, 2) else "360x640"
 
 
 def parse_size(text: str) -> tuple[int, int]:

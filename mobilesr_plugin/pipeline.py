@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.ops import Graph
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
-from mobilesr_plugin.options import ExportOptions, QuantizationOptions, parse_size
+from mobilesr_plugin.options import ExportOptions, QuantizationOptions, default_size, parse_size
 from mobilesr_plugin.quantization.calibrate import calibrate
 from mobilesr_plugin.quantization.insert import insert_quantizers
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
@@ -89,21 +89,25 @@ def export(
     started = time.perf_counter()
     progress("reading the checkpoint")
     prepared = prepare(ckpt, options, opt_path)
+    graph = prepared.quantized
+    sizes = options.sizes
+    if sizes is None:
+        sizes = (default_size(graph.input.channels, graph.scale),)
     folder = Path(options.out) if options.out else default_folder(ckpt)
     with _staging(folder) as staging:
         progress("writing ONNX")
         write_onnx_files(prepared, staging)
         progress("converting to TFLite")
-        write_tflite_files(prepared, staging, options)
+        write_tflite_files(prepared, staging, sizes, options.io)
         progress("verifying")
-        checks, problems = verify(prepared, staging, options)
+        checks, problems = verify(prepared, staging, sizes, options.io)
         progress("writing the report")
         content = report.build(
             name=prepared.name,
-            graph=prepared.quantized,
+            graph=graph,
             source=prepared.source,
             io=options.io,
-            sizes=[parse_size(size) for size in options.sizes],
+            sizes=[parse_size(size) for size in sizes],
             operators={path.name: operator_names(path) for path in sorted(staging.glob("*.tflite"))},
             parity=checks,
             problems=problems,
@@ -150,17 +154,17 @@ def write_onnx_files(prepared: Prepared, folder: Path) -> None:
     write_onnx(_float_graph(prepared), folder / f"{prepared.name}.onnx")
 
 
-def write_tflite_files(prepared: Prepared, folder: Path, options: ExportOptions) -> None:
+def write_tflite_files(prepared: Prepared, folder: Path, sizes: Sequence[str], io: str) -> None:
     """Writes the int8 files, one for each size and one for any, and the float ones."""
     name = prepared.name
     with tempfile.TemporaryDirectory() as scratch:
         ranges = Path(scratch) / "ranges.onnx"
-        shifted = options.io != "float32"  # integer ends: the offset is part of the zero point
+        shifted = io != "float32"  # integer ends: the offset is part of the zero point
         write_onnx(prepared.quantized, ranges, integer_weights=False, shifted_image=shifted)
         quantized = TensorFlowModel(ranges)
-    (folder / f"{name}_int8.tflite").write_bytes(quantized.int8_file(io=options.io))
-    for size in options.sizes:
-        fixed = quantized.int8_file(size=parse_size(size), io=options.io)
+    (folder / f"{name}_int8.tflite").write_bytes(quantized.int8_file(io=io))
+    for size in sizes:
+        fixed = quantized.int8_file(size=parse_size(size), io=io)
         (folder / int8_name(name, size)).write_bytes(fixed)
     floating = TensorFlowModel(folder / f"{name}.onnx")
     (folder / f"{name}_fp32.tflite").write_bytes(floating.float_file())
@@ -168,7 +172,7 @@ def write_tflite_files(prepared: Prepared, folder: Path, options: ExportOptions)
 
 
 def verify(
-    prepared: Prepared, folder: Path, options: ExportOptions
+    prepared: Prepared, folder: Path, sizes: Sequence[str], io: str
 ) -> tuple[dict[str, dict[str, dict[str, int]]], list[str]]:
     """Audits the int8 files and compares the pixels of every file with its reference.
 
@@ -191,11 +195,11 @@ def verify(
         return parity.mismatched
 
     int8_files = {int8_name(name): images}
-    for size in options.sizes:
+    for size in sizes:
         int8_files[int8_name(name, size)] = [_of_size(images[0], parse_size(size))]
     for file, pictures in int8_files.items():
         content = (folder / file).read_bytes()
-        found = audit(content, prepared.quantized, options.io)
+        found = audit(content, prepared.quantized, io)
         problems += [f"{file}: {problem}" for problem in found]
         wrong = check("xnnpack", file, reference, TFLiteRunner(content), pictures)
         if wrong:

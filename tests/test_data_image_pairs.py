@@ -10,7 +10,12 @@ from data_fixtures import folder_content, hr_folder, picture, read_png, write_pn
 
 from mobilesr_plugin.data.bicubic import downscale
 from mobilesr_plugin.data.prepare import Kind, prepare
-from mobilesr_plugin.errors import DataError
+from mobilesr_plugin.errors import DataError, OptionError
+
+
+def test_benchmark_folders_have_fixed_names(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="fixed names"):
+        prepare(hr_folder(tmp_path / "hr"), tmp_path / "out", Kind.BENCHMARK, scales=[3], name="mine")
 
 
 def test_benchmark_folders(tmp_path: Path) -> None:

@@ -230,3 +230,40 @@ def test_a_quantized_checkpoint_can_be_trained_on(tmp_path: Path) -> None:
 def _metric(log: str) -> str:
     """The last PSNR in a log of BasicSR."""
     return re.findall(r"# psnr: ([\d.]+)", log)[-1]
+
+
+RANK_SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+from test_models import QATSRModel, QUANTIZATION, noise, options, tensor
+folder = Path({folder!r}) / str(rank)
+folder.mkdir()
+settings = dict(QUANTIZATION, calibration_images=8)
+opt = options(folder, dist=True, rank=rank, world_size=2, quantization=settings)
+model = QATSRModel(opt)
+for iteration in range(1, 6):
+    lq = torch.cat([tensor(noise(12, 12, seed=100 * rank + 2 * iteration + k)) for k in range(2)])
+    model.feed_data(dict(lq=lq, gt=torch.zeros(2, 3, 24, 24)))
+    model.optimize_parameters(iteration)
+torch.save(model.get_bare_model(model.net_g).state_dict(), folder / "state.pth")
+"""
+
+
+def test_two_processes_agree_on_ranges_and_weights(tmp_path: Path) -> None:
+    """Each process calibrates on its own images; the networks must be one all the same."""
+    script = tmp_path / "rank.py"
+    tests = str(Path(__file__).parent)
+    script.write_text(RANK_SCRIPT.format(tests=tests, folder=str(tmp_path)))
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
+    done = host.run(*launcher, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / str(rank) / "state.pth", weights_only=True) for rank in (0, 1))
+    compared = [name for name in first if "activation_post_process" not in name]
+    assert "conv_first.output_quantizer.high" in compared
+    for name in compared:
+        assert torch.equal(first[name], second[name]), name

@@ -19,7 +19,7 @@ from mobilesr_plugin.graph.int8 import quantize_bias, weight_scales
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
-from mobilesr_plugin.options import ExportOptions, QuantizationOptions
+from mobilesr_plugin.options import ExportOptions, QuantizationOptions, default_size
 from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import TFLiteRunner
@@ -143,6 +143,11 @@ def test_dead_layers_stay_exact(dead: str, tmp_path: Path) -> None:
     device, validation = TFLiteRunner(content), network_runner(IntegerNetwork(graph))
     pixels = noise(24, 36)[None, :, :, :1]
     assert np.array_equal(device(pixels), validation(pixels))
+
+
+def test_default_sizes() -> None:
+    assert default_size(channels=1, scale=2) == "1080x1920"  # 1080p to 4K
+    assert default_size(channels=1, scale=4) == default_size(channels=3, scale=2) == "360x640"
 
 
 def test_x4_is_one_shuffle_of_four() -> None:

@@ -10,8 +10,6 @@ import typer
 from mobilesr_plugin.cli.console import status
 from mobilesr_plugin.options import ExportOptions
 
-DEFAULT_SIZES = list(ExportOptions().sizes)
-
 
 def export(
     ckpt: Annotated[Path, typer.Option(help="Checkpoint (.pth) of BasicSR or of QATSRModel.")],
@@ -22,8 +20,12 @@ def export(
         Path | None, typer.Option(help="Folder; default: export/ in the experiment's folder.")
     ] = None,
     size: Annotated[
-        list[str], typer.Option(help="HxW of a fixed-size int8 file; may be repeated.")
-    ] = DEFAULT_SIZES,
+        list[str] | None,
+        typer.Option(
+            help="HxW of a fixed-size int8 file; may be repeated. "
+            "(default: 360x640; 1080x1920 for luma networks of scale 2)"
+        ),
+    ] = None,
     io: Annotated[str, typer.Option(help="Type of the int8 files' ends: uint8, int8 or float32.")] = "uint8",
     calib: Annotated[
         Path | None, typer.Option(help="LR images (folder or LMDB) to calibrate a float checkpoint with.")
@@ -37,7 +39,10 @@ def export(
     Example: mobilesr-export --ckpt experiments/abpn_x3_qat/models/net_g_latest.pth
     """
     options = ExportOptions(
-        sizes=tuple(size), io=io, calib=str(calib) if calib else None, out=str(out) if out else None
+        sizes=tuple(size) if size else None,
+        io=io,
+        calib=str(calib) if calib else None,
+        out=str(out) if out else None,
     )
     with status("starting") as update:
         from mobilesr_plugin.pipeline import export as run

@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilesr_plugin.data.image_pairs import benchmark_paths, prepare_pairs, validation_paths
 from mobilesr_plugin.data.plan import Prepared, Progress, check_scales
 from mobilesr_plugin.data.training_set import CROP_SIZE, MIN_SIDE, STEP, prepare_training
+from mobilesr_plugin.errors import OptionError
 
 
 class Kind(str, Enum):
@@ -68,6 +69,10 @@ def prepare(
             workers=workers,
             skip_corrupt=skip_corrupt,
             progress=progress,
+        )
+    if kind is Kind.BENCHMARK and name is not None:
+        raise OptionError(
+            f"--name is {name!r}, but benchmark folders have fixed names; choose another --out instead"
         )
     if kind is Kind.VALID:
         paths = validation_paths(out, name or f"{out.resolve().name}_valid", scales)

@@ -57,6 +57,10 @@ class QATSRModel(MobileSRModel):
             calibrate.start_quantizing(network)
         else:
             calibrate.start_calibration(network)
+        if self.is_train and self.quantization.ranges == "learned":
+            # Before DistributedDataParallel, which averages the gradients of what learns when it is made.
+            for quantizer in quantizers_of(network).values():
+                quantizer.learn_range()
         self.net_g = self.model_to_device(network)
         self.print_network(self.net_g)
         if self._float_network is not None:
@@ -129,7 +133,6 @@ class QATSRModel(MobileSRModel):
         ends = []
         if self.quantization.ranges == "learned":
             for quantizer in self._quantizers().values():
-                quantizer.learn_range()
                 ends += [] if quantizer.fixed else [quantizer.low, quantizer.high]
         known = {id(end) for end in ends}
         weights = [
@@ -181,11 +184,21 @@ class QATSRModel(MobileSRModel):
     def _finish_calibration(self) -> None:
         network = self.get_bare_model(self.net_g)
         calibrate.finish_calibration(network)
+        self._agree_on_ranges()
         self._calibrated = True
         if hasattr(self, "net_g_ema"):
             self.net_g_ema.load_state_dict(network.state_dict())
             calibrate.start_quantizing(self.net_g_ema)
         get_root_logger().info(f"Calibrated the int8 ranges on {self._calibrated_images} training images.")
+
+    def _agree_on_ranges(self) -> None:
+        """Gives all processes of a distributed run the mean of the ranges that they found."""
+        if not self.opt["dist"]:
+            return
+        for quantizer in self._quantizers().values():
+            for end in (quantizer.low, quantizer.high):
+                torch.distributed.all_reduce(end.data)
+                end.data.div_(torch.distributed.get_world_size())
 
     def test(self) -> None:
         """Runs the network in integers, as the device does."""
