@@ -367,6 +367,7 @@ def test_documented_scheme_is_the_implemented_one(scheme: dict[str, Any], seed: 
     assert np.array_equal(codes, int8.quantize_weight(weight))
     assert np.array_equal(s_w, int8.weight_scales(weight))
     bias = generator.normal(0, 0.1, 6).astype(np.float32)
+    bias[5] = 0  # as its weights: the scheme refuses a bias that dwarfs them
     assert np.array_equal(
         scheme["quantize_biases"](bias, s_in, z_in, s_w),
         int8.quantize_bias(bias, QParams(float(s_in), z_in), s_w),

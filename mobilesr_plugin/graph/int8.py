@@ -19,13 +19,15 @@ from mobilesr_plugin.graph.ops import QParams
 QMIN, QMAX = -128, 127
 WEIGHT_QMAX = 127
 
-#: TensorFlow's converter widens ranges below 1e-6 by rules of its own; a dead layer must not get there.
-SMALLEST_RANGE = 1e-5
+#: A layer that has died gets this range. TensorFlow's converter has rules of its own below 1e-6, and the
+#: biases of the next layer, counted in steps of this one, must fit into 32 bits.
+SMALLEST_RANGE = 1e-3
 
 #: TensorFlow's converter gives no channel of weights a smaller range than 1e-6, from end to end.
 SMALLEST_WEIGHT = 5e-7
 
-_INT32_MAX = 2**31 - 1
+#: Beyond half of what 32 bits hold, TensorFlow's converter changes the scale of the weights instead.
+BIAS_MAX = 2**30 - 1
 
 #: Codes of the image at both ends: uint8 value v is int8 code v - 128 and stands for v / 255.
 IMAGE = QParams(scale=float(np.float32(1 / 255)), zero_point=QMIN)
@@ -69,15 +71,15 @@ def quantize_bias(bias: np.ndarray, source: QParams, scales: np.ndarray) -> np.n
     """Returns int32 biases in units of the input's scale times ``scales``, computed in float64.
 
     Raises:
-        UnsupportedNetworkError: a bias does not fit into 32 bits, because its weights are next to nothing.
+        UnsupportedNetworkError: a bias is beyond BIAS_MAX, because its weights are next to nothing.
     """
     codes = round_half_away(bias.astype(np.float64) / (source.converter_scale * scales))
-    if np.abs(codes).max(initial=0) > _INT32_MAX:
+    if np.abs(codes).max(initial=0) > BIAS_MAX:
         channel = int(np.abs(codes).argmax())
         raise UnsupportedNetworkError(
             f"the bias of output channel {channel}, {bias[channel]:g}, is too large for weights of at most "
-            f"{scales[channel] * WEIGHT_QMAX:g}: it does not fit into 32 bits; the channel "
-            "has died, train it anew"
+            f"{scales[channel] * WEIGHT_QMAX:g}: its integer would exceed {BIAS_MAX}; the "
+            "channel has died, train it anew"
         )
     return codes.astype(np.int32)
 
