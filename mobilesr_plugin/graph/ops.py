@@ -68,7 +68,9 @@ class Conv(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Op):
-    """Sum of two values; one of them may have a single channel, which is broadcast."""
+    """Sum of two values, and an optional ReLU; one of them may have a single channel, which is broadcast."""
+
+    relu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,28 @@ class PRelu(Op):
     """``x`` where positive, ``slope[c] * x`` elsewhere."""
 
     slope: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakyRelu(Op):
+    """``x`` where positive, ``slope * x`` elsewhere."""
+
+    slope: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requantize(Op):
+    """The same real values in the codes of another range; gone where the graph is not quantized."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeBilinear(Op):
+    """Bilinear upsampling by ``factor``, pixel centres at half integers (``align_corners=False``).
+
+    The result has the quantization of the input.
+    """
+
+    factor: int
 
 
 @dataclass(frozen=True, kw_only=True)
