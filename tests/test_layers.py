@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 
 FLOORS = {
     **dict.fromkeys(["errors", "atomic_file", "colour", ""], 0),  # "" is mobilesr_plugin/__init__.py
-    **dict.fromkeys(["options", "host"], 1),
+    **dict.fromkeys(["options", "host", "versions"], 1),
     **dict.fromkeys(["archs", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,
     "runtimes": 4,
     "models": 5,
     "export": 5,
+    "importers": 5,
     **dict.fromkeys(["verify", "bench"], 6),
     "report": 7,
     "pipeline": 8,
@@ -29,9 +30,9 @@ FLOORS = {
 }
 # Who may import these packages, and only inside functions.
 HEAVY = {
-    "onnx": "export/onnx_file.py",
-    "onnx2tf": "export/tflite_file.py",
-    "tensorflow": "export/tflite_file.py",
+    "onnx": ("export/onnx_file.py",),
+    "onnx2tf": ("export/tflite_file.py",),
+    "tensorflow": ("export/tflite_file.py", "importers/tensorflow_source.py"),
 }
 # host starts what lies above it, by name and only when BasicSR is imported.
 STARTER = "host"
@@ -95,7 +96,7 @@ def test_heavy_packages_stay_where_they_belong(path: Path) -> None:
     for name, at_module_level in imports(path):
         heavy = name.split(".")[0]
         if heavy in HEAVY:
-            assert str(path.relative_to(PACKAGE)) == HEAVY[heavy], f"{path} imports {heavy}"
+            assert str(path.relative_to(PACKAGE)) in HEAVY[heavy], f"{path} imports {heavy}"
             assert not at_module_level
 
 

@@ -13,6 +13,7 @@ from mobilesr_plugin import __version__
 from mobilesr_plugin.cli.bench import bench_app
 from mobilesr_plugin.cli.data import data_app
 from mobilesr_plugin.cli.export import export
+from mobilesr_plugin.cli.import_ import import_command
 from mobilesr_plugin.errors import MobileSRError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.command("export")(export)
+app.command("import")(import_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""ONNX to TFLite through onnx2tf. The only module that imports onnx2tf and tensorflow.
+"""ONNX to TFLite through onnx2tf, which no other module imports; nor does another here import tensorflow.
 
 onnx2tf drops QuantizeLinear and DequantizeLinear pairs and would calibrate anew. Here its handler of
 QuantizeLinear is replaced, while a conversion runs, by one that emits TensorFlow's fake quantization
