@@ -59,6 +59,8 @@ class TFLiteRunner:
         signature = self.input["shape_signature"]
         self.channels = int(signature[3])
         self.fixed_size = None if -1 in signature else (int(signature[1]), int(signature[2]))
+        dtypes = {detail["dtype"] for detail in self._interpreter.get_tensor_details()}
+        self.kind = "int8" if np.int8 in dtypes else "float16" if np.float16 in dtypes else "float"
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Runs (1, H, W, C) uint8 pixels; returns (1, H * s, W * s, C) uint8.
@@ -91,6 +93,10 @@ class TFLiteRunner:
         """Runs the file once more on the pixels it was last given; for timing."""
         self._interpreter.invoke()
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Returns the file's operators as the runtime sees them, then one DELEGATE for each part of XNNPACK."""
+        return list(self._interpreter._get_ops_details())
+
 
 class OnnxRunner:
     """Runs an ONNX file with float32 ends in [0, 1].
@@ -118,6 +124,10 @@ class OnnxRunner:
             ) from error
         image = self._session.get_inputs()[0]
         self._input, self.channels = image.name, int(image.shape[1])
+        height, width = image.shape[2:]  # whole numbers, or names of what may vary
+        self.fixed_size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        # ONNX Runtime does not show a file's operators; their names stand in it as plain text.
+        self.kind = "int8" if b"DequantizeLinear" in path.read_bytes() else "float"
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Runs (N, H, W, C) uint8 pixels; returns (N, H * s, W * s, C) uint8."""

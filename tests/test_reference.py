@@ -12,7 +12,7 @@ import pytest
 import torch
 from networks import ABPN, tensor
 
-from mobilesr_plugin.bench.accuracy import PROTOCOLS, psnr
+from mobilesr_plugin.bench.metrics import PROTOCOLS, psnr
 from mobilesr_plugin.data.bicubic import downscale, mod_crop
 from mobilesr_plugin.data.images import list_images, read_image
 from mobilesr_plugin.export.onnx_file import write_onnx

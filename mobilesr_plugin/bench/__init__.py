@@ -1,1 +1,1 @@
-"""Measurements: latency of exported files."""
+"""Measurements: accuracy and latency of checkpoints and exported files, SESR's training step."""

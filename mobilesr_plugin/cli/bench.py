@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from mobilesr_plugin.cli.bench_accuracy import accuracy
 from mobilesr_plugin.cli.console import progress_bar
+from mobilesr_plugin.cli.many_values import ManyValues
 from mobilesr_plugin.options import parse_size
 
 bench_app = typer.Typer(
-    help="Measure exported files.",
+    help="Measure checkpoints and exported files.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -21,7 +23,10 @@ bench_app = typer.Typer(
 
 @bench_app.callback()
 def _bench() -> None:
-    """Measure exported files."""
+    """Measure checkpoints and exported files."""
+
+
+bench_app.command(cls=ManyValues)(accuracy)
 
 
 @bench_app.command()
