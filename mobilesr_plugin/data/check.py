@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mobilesr_plugin.data import cache_options
 from mobilesr_plugin.data.images import UnreadableImageError, image_size
 from mobilesr_plugin.data.lmdb_store import META_INFO, read_meta_info
 from mobilesr_plugin.data.remedy import command_for
@@ -20,8 +21,12 @@ from mobilesr_plugin.errors import DataError
 
 Sizes = dict[str, tuple[int, int]]  # name -> (height, width)
 
-# BasicSR's data sets, and the folders that each reads
-_ROOTS = {"PairedImageDataset": ("dataroot_gt", "dataroot_lq"), "SingleImageDataset": ("dataroot_lq",)}
+# BasicSR's data sets and ours, and the folders that each reads
+_ROOTS = {
+    "PairedImageDataset": ("dataroot_gt", "dataroot_lq"),
+    "CachedPairedDataset": ("dataroot_gt", "dataroot_lq"),
+    "SingleImageDataset": ("dataroot_lq",),
+}
 
 _PNG_TAIL_BYTES = 4096
 
@@ -35,11 +40,14 @@ def check_datasets(opt: Mapping[str, Any]) -> None:
     Raises:
         DataError: one line: a folder or LMDB is missing (and the command that makes it) or incomplete, LR and
             HR do not match, an image file is empty or unreadable, or patches do not fit the images.
+        OptionError: one line: a wrong key of a CachedPairedDataset.
     """
     for phase, dataset in (opt.get("datasets") or {}).items():
         roots = _roots_of(str(dataset.get("type"))) if isinstance(dataset, Mapping) else None
         if roots is None:
             continue
+        if dataset["type"] == "CachedPairedDataset":
+            cache_options.parse(dataset)
         scale = int(dataset.get("scale", opt.get("scale", 1)))
         training = str(dataset.get("phase", phase)).split("_")[0] == "train"
         where = f"datasets: {phase}"

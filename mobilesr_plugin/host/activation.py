@@ -10,11 +10,16 @@ import importlib
 
 from mobilesr_plugin.host import pending
 
-REGISTERING = ("mobilesr_plugin.archs", "mobilesr_plugin.models", "mobilesr_plugin.export_hook")
+REGISTERING = (
+    "mobilesr_plugin.archs",
+    "mobilesr_plugin.data.cached_dataset",
+    "mobilesr_plugin.models",
+    "mobilesr_plugin.export_hook",
+)
 
 
 def activate() -> None:
-    """Import BasicSR with all repairs, and register the plugin's networks and models in it."""
+    """Import BasicSR with all repairs, and register the plugin's networks, data set and models in it."""
     before_basicsr()
     importlib.import_module("basicsr")  # with the hook in place this already does everything
     after_basicsr()
@@ -29,7 +34,7 @@ def before_basicsr() -> None:
 
 
 def after_basicsr() -> None:
-    """Repair BasicSR's functions, then register the plugin's networks and models."""
+    """Repair BasicSR's functions, then register the plugin's networks, data set and models."""
     from mobilesr_plugin.host import distributed, loading, options_entry, prefetch, resuming, saving
 
     options_entry.wrap_parse_options()

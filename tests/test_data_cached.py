@@ -1,0 +1,438 @@
+"""CachedPairedDataset against PairedImageDataset: same pixels, same distribution, shared memory."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import basicsr.data.transforms
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.data.prefetch_dataloader import CPUPrefetcher
+from data_fixtures import hr_folder, picture, write_png
+from host_fixtures import LAUNCHER, environment, installed, make_data, run, write_options
+from host_fixtures import options as host_options
+
+from mobilesr_plugin.bench import dataset_speed
+from mobilesr_plugin.data.check import check_datasets
+from mobilesr_plugin.data.crops import DeviceTiles, cut, draw
+from mobilesr_plugin.data.tile_store import GT, LQ
+from mobilesr_plugin.data.training_set import prepare_training
+from mobilesr_plugin.errors import DataError, OptionError
+
+SCALE, GT_SIZE = 3, 48
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of different sizes and kinds in ``hr`` and ``lr``."""
+    root = tmp_path_factory.mktemp("folders")
+    for index, (height, width) in enumerate([(60, 90), (48, 48), (75, 51), (90, 60)]):
+        write_png(root / f"hr/{index}.png", picture(height, width, index))
+        write_png(root / f"lr/{index}.png", picture(height // 3, width // 3, 10 + index))
+    colour = picture(66, 69, 7)
+    alpha = np.dstack([colour, np.full((66, 69), 77, np.uint8)])
+    for name, image in {
+        "alpha": alpha,
+        "deep": colour.astype(np.uint16) * 256 + 255,
+        "grey": colour[:, :, 1],
+    }.items():
+        write_png(root / f"hr/{name}.png", image)
+        write_png(root / f"lr/{name}.png", image[:22, :23])
+    return root
+
+
+@pytest.fixture(scope="module")
+def lmdbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lmdbs")
+    hr = hr_folder(root / "hr", count=2)
+    prepare_training(hr, root, scales=[3], crop_size=96, step=48, name="n", workers=1)
+    return root
+
+
+def options(root: Path, **changes: Any) -> dict[str, Any]:
+    lmdb = (root / "n_HR_sub.lmdb").exists()
+    opt = {
+        "name": "tiny",
+        "type": "CachedPairedDataset",
+        "phase": "train",
+        "scale": SCALE,
+        "dataroot_gt": str(root / ("n_HR_sub.lmdb" if lmdb else "hr")),
+        "dataroot_lq": str(root / ("n_LR_bicubic_X3_sub.lmdb" if lmdb else "lr")),
+        "io_backend": {"type": "lmdb" if lmdb else "disk"},
+        "gt_size": GT_SIZE,
+        "use_hflip": True,
+        "use_rot": True,
+        "batch_size_per_gpu": 4,
+        "num_worker_per_gpu": 0,
+    }
+    return {**opt, **changes}
+
+
+def paired(opt: Mapping[str, Any]) -> Any:
+    """BasicSR's own data set with the same options."""
+    return build_dataset({**opt, "type": "PairedImageDataset"})
+
+
+def loader(opt: dict[str, Any], ratio: int = 1, seed: int = 0) -> Any:
+    """BasicSR's loader, set up as train.py does it after ``manual_seed``."""
+    torch.manual_seed(seed)
+    dataset = build_dataset(opt)
+    sampler = EnlargedSampler(dataset, 1, 0, ratio)
+    return build_dataloader(dataset, opt, num_gpu=0, dist=False, sampler=sampler, seed=seed)
+
+
+class Replay:
+    """In the place of ``random`` in BasicSR's transforms: gives the numbers of known crops, one by one."""
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self.places = iter(crops[:, 1:3].reshape(-1).tolist())
+        self.flips = iter(crops[:, 3:].reshape(-1).tolist())
+
+    def randint(self, low: int, high: int) -> int:
+        place = next(self.places)
+        assert low <= place <= high
+        return place
+
+    def random(self) -> float:
+        return 0.0 if next(self.flips) else 0.9
+
+
+def all_flips(cached: Any) -> tuple[list[int], np.ndarray]:
+    """Every image with all eight flips and transpositions, at random places."""
+    indices = [index for index in range(len(cached)) for _ in range(8)]
+    crops = cached._draw(indices)
+    crops[:, 3:] = [[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)] * len(cached)
+    return indices, crops
+
+
+@pytest.mark.parametrize("changes", [{}, {"color": "y"}, {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.7]}])
+@pytest.mark.parametrize("source", ["folders", "lmdbs"])
+def test_every_crop_is_basicsr_s_bit_for_bit(
+    source: str, changes: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opt = options(request.getfixturevalue(source), **changes)
+    reference, cached = paired(opt), build_dataset(opt)
+    indices, crops = all_flips(cached)
+    monkeypatch.setattr(basicsr.data.transforms, "random", Replay(crops))
+    expected = [reference[index] for index in indices]
+    forms = [{}, {"uint8_batches": True}, {"device_cache": True}]
+    for form in forms:
+        cached = build_dataset({**opt, **form})
+        monkeypatch.setattr(cached, "_draw", lambda _: crops)
+        cached._on_device = "device_cache" in form  # which needs a GPU, but its batches do not
+        (sample,) = cached.__getitems__(indices)
+        for key in ("lq", "gt"):
+            assert isinstance(sample.batch[key], torch.Tensor) == (form == {})
+            images = sample.batch[key].to("cpu")
+            assert images.dtype == torch.float32
+            assert images.is_contiguous()
+            assert torch.equal(images, torch.stack([one[key] for one in expected]))
+            assert sample.batch[f"{key}_path"] == [one[f"{key}_path"] for one in expected]
+            last = sample.batch[key].to(torch.device("cpu"), memory_format=torch.channels_last)
+            assert last.is_contiguous(memory_format=torch.channels_last)
+            assert torch.equal(last, images)
+
+
+def test_a_device_cuts_the_same_patches(folders: Path) -> None:
+    cached = build_dataset(options(folders))
+    tiles = DeviceTiles(cached._store, torch.device("cpu"))
+    _, crops = all_flips(cached)
+    for kind, size, step in ((GT, GT_SIZE, SCALE), (LQ, GT_SIZE // SCALE, 1)):
+        expected = cut(cached._store, kind, crops, size, step)
+        assert torch.equal(tiles.cut(kind, torch.from_numpy(crops), size, step), expected)
+    assert len({bytes(patch.numpy()) for patch in expected}) > 40
+
+
+def test_luma_of_all_colours() -> None:
+    from basicsr.utils import bgr2ycbcr
+
+    from mobilesr_plugin.data.batches import ToFloat
+
+    for red in range(0, 256, 15):
+        rgb = np.full((256, 256, 3), red, np.uint8)
+        rgb[:, :, 1:] = np.indices((256, 256)).transpose(1, 2, 0)
+        expected = bgr2ycbcr(rgb[:, :, ::-1].astype(np.float32) / 255.0, y_only=True)
+        assert np.array_equal(ToFloat(luma=True)(torch.from_numpy(rgb)[None])[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize(("flip", "turn"), [(True, True), (False, True), (True, False), (False, False)])
+def test_crops_have_basicsr_s_distribution(flip: bool, turn: bool) -> None:
+    count, sizes, patch = 40000, np.array([[19, 16]]), 16
+    crops = draw(
+        np.random.default_rng(0), np.zeros(count, int), sizes.repeat(count, 0), patch, flip=flip, turn=turn
+    )
+    basicsr.data.transforms.random.seed(0)
+    theirs = np.zeros((count, 5), int)
+    plane = np.arange(19, dtype=np.float32)[:, None, None].repeat(16, 1)
+    for row in theirs:
+        patch_gt, _ = basicsr.data.transforms.paired_random_crop(plane, plane, 16, 1)
+        _, status = basicsr.data.transforms.augment(np.zeros((2, 2, 3)), flip, turn, return_status=True)
+        row[:] = patch_gt[0, 0, 0], 0, *status
+    for column in range(5):
+        ours = np.bincount(crops[:, column + 1], minlength=4) / count
+        assert np.abs(ours - np.bincount(theirs[:, column], minlength=4) / count).max() < 0.015
+    for a, b in ((3, 4), (4, 5), (1, 5)):  # and one number does not depend on another
+        together = np.corrcoef(crops[:, a], crops[:, b])[0, 1] if flip and turn else 0
+        assert abs(together) < 0.02
+
+
+def test_deep_grey_and_alpha_files_are_read_as_basicsr_reads_them(folders: Path) -> None:
+    opt = options(folders, phase="val")
+    opt["scale"] = 2  # GT is then larger than needed and cut
+    reference, cached = paired(opt), build_dataset(opt)
+    assert {Path(path["gt_path"]).stem for path in cached.paths} > {"alpha", "deep", "grey"}
+    for batch, expected in zip(build_dataloader(cached, opt), build_dataloader(reference, opt), strict=True):
+        assert batch["gt"].shape[-1] == 2 * batch["lq"].shape[-1]
+        for key in ("lq", "gt"):
+            assert torch.equal(batch[key], expected[key])
+            assert batch[f"{key}_path"] == expected[f"{key}_path"]
+
+
+def contents(batches: Any) -> list[bytes]:
+    return [
+        batch["lq"].to("cpu").numpy().tobytes() + batch["gt"].to("cpu").numpy().tobytes() for batch in batches
+    ]
+
+
+@pytest.mark.parametrize("form", [{}, {"uint8_batches": True}, {"color": "y"}])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_basicsr_s_loader(lmdbs: Path, workers: int, form: dict[str, Any]) -> None:
+    opt = options(lmdbs, num_worker_per_gpu=workers, **form)
+    first, again, other = loader(opt, ratio=4), loader(opt, ratio=4), loader(opt, ratio=4, seed=1)
+    torch.manual_seed(0)
+    epochs = [contents(first), contents(first)]
+    assert len(epochs[0]) == 4 * len(first.dataset) // 4
+    assert len(set(epochs[0] + epochs[1])) == 2 * len(epochs[0])  # no worker, no epoch repeats another
+    torch.manual_seed(0)
+    assert [contents(again), contents(again)] == epochs
+    torch.manual_seed(1)
+    assert contents(other) != epochs[0]
+    batch = next(iter(first))
+    channels = 1 if "color" in form else 3
+    assert batch["gt"].to("cpu").shape == (4, channels, GT_SIZE, GT_SIZE)
+    assert batch["lq"].to("cpu").shape == (4, channels, GT_SIZE // SCALE, GT_SIZE // SCALE)
+    assert len(batch["gt_path"]) == 4
+
+
+def test_workers_send_uint8(lmdbs: Path) -> None:
+    batch = next(iter(loader(options(lmdbs, num_worker_per_gpu=1, uint8_batches=True))))
+    assert batch["gt"].pixels.dtype == torch.uint8
+    assert batch["gt"].pixels.is_shared()  # filled where the main process reads it
+
+
+def test_prefetching_thread(lmdbs: Path) -> None:
+    opt = options(lmdbs, prefetch_mode="cpu", num_prefetch_queue=2)
+    prefetcher = CPUPrefetcher(loader(opt))
+    batches = list(iter(prefetcher.next, None))
+    prefetcher.reset()
+    assert set(contents(batches)).isdisjoint(contents(iter(prefetcher.next, None)))
+    assert len(batches) == len(prefetcher.ori_loader.dataset) // 4
+
+
+def test_ranks_draw_differently(lmdbs: Path) -> None:
+    """BasicSR seeds the main process of a rank with manual_seed + rank."""
+    cached = build_dataset(options(lmdbs))
+    found = []
+    for rank in range(2):
+        torch.manual_seed(10 + rank)
+        found.append(cached._draw([0] * 50)[:, 1:].tobytes())
+    torch.manual_seed(10)
+    assert found[0] != found[1]
+    assert cached._draw([0] * 50)[:, 1:].tobytes() == found[0]
+
+
+def test_a_file_is_made_once_and_anew_when_the_data_change(tmp_path: Path) -> None:
+    for index in range(3):
+        write_png(tmp_path / f"hr/{index}.png", picture(60, 60, index))
+        write_png(tmp_path / f"lr/{index}.png", picture(20, 20, index))
+    opt = options(tmp_path, cache_share=0)
+    pixels = [build_dataset(opt)._store.image(0, LQ).tobytes()]
+    (file,) = (tmp_path / ".mobilesr_cache").iterdir()
+    made = file.stat().st_mtime_ns
+    pixels.append(build_dataset(opt)._store.image(0, LQ).tobytes())
+    assert file.stat().st_mtime_ns == made
+    write_png(tmp_path / "lr/0.png", picture(20, 20, 99))
+    cached = build_dataset(opt)
+    pixels.append(cached._store.image(0, LQ).tobytes())
+    assert pixels[0] == pixels[1] != pixels[2] == picture(20, 20, 99).tobytes()
+    (new,) = (tmp_path / ".mobilesr_cache").iterdir()  # the old one is gone
+    assert new != file
+    new.write_bytes(b"not a store")  # damaged: decoded anew
+    killed = new.with_name(f".{cached._store.name}-{platform.node()}-abc")
+    killed.touch()
+    del cached
+    assert build_dataset(opt)._store.image(0, LQ).tobytes() == pixels[2]
+    assert not killed.exists()
+    elsewhere = {**opt, "cache_dir": str(tmp_path / "else/where")}
+    new.unlink()
+    build_dataset(elsewhere)
+    assert len(list((tmp_path / "else/where").glob("*.tiles"))) == 1
+
+
+def test_another_process_maps_the_same_memory(lmdbs: Path) -> None:
+    opt = options(lmdbs)
+    cached = build_dataset(opt)
+    store = cached._store
+    assert str(store.path).startswith("/proc/")
+    assert not (lmdbs / ".mobilesr_cache").exists()
+    memory = store.path.stat().st_ino
+    code = (
+        "from basicsr.data import build_dataset; "
+        f"cached = build_dataset({opt!r}); print(cached._store.path.stat().st_ino)"
+    )
+
+    def elsewhere() -> int:
+        process = subprocess.run(
+            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+        )
+        return int(process.stdout)
+
+    assert elsewhere() == memory
+    copy = pickle.loads(pickle.dumps(store))  # what a worker gets that is spawned, not forked
+    assert copy.path.stat().st_ino == memory
+    assert copy.image(0, GT).tobytes() == store.image(0, GT).tobytes()
+    del cached, store, copy
+    assert elsewhere() != memory  # nobody held it any more
+
+
+def _shrink(root: Path) -> None:
+    write_png(root / "lr/1.png", picture(17, 20))
+
+
+def _tiny(root: Path) -> None:
+    write_png(root / "lr/1.png", picture(15, 20))
+    write_png(root / "hr/1.png", picture(45, 60))
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_shrink, ["lr/1.png has 17x20", "hr/1.png has 60x60", "should have 51x60"]),
+        (_tiny, ["hr/1.png has 45x60 pixels, but gt_size is 48"]),
+        (lambda root: (root / "hr/2.png").write_bytes(b"text"), ["hr/2.png is not a readable image"]),
+        (lambda root: (root / "lr/2.png").write_bytes(b""), ["lr/2.png is missing or empty"]),
+    ],
+)
+def test_bad_images_are_named_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], object], expected: list[str]
+) -> None:
+    for index in range(3):
+        write_png(tmp_path / f"hr/{index}.png", picture(60, 60, index))
+        write_png(tmp_path / f"lr/{index}.png", picture(20, 20, index))
+    damage(tmp_path)
+    for share in (0, 0.5):
+        with pytest.raises(DataError) as caught:
+            build_dataset(options(tmp_path, cache_share=share))
+        assert all(part in str(caught.value) for part in expected)
+        assert "\n" not in str(caught.value)
+    left = list(tmp_path.glob(".mobilesr_cache/*"))
+    assert all(path.suffix == ".tiles" for path in left)  # no half of one
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    write_png(tmp_path / "hr/0.png", picture(60, 60))
+    write_png(tmp_path / "lr/0.png", picture(20, 20))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot be put in .*set cache_dir to a folder with room"):
+        build_dataset(options(tmp_path, cache_share=0, cache_dir=str(tmp_path / "file")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cache_shares": 0.3}, "unknown key 'cache_shares', did you mean cache_share?"),
+        ({"cache_share": 50}, "cache_share is 50; it must be a number from 0 to 1"),
+        ({"cache_dir": 3}, "cache_dir is 3; it must be a folder"),
+        ({"uint8_batches": "yes"}, "uint8_batches is 'yes'; it must be true or false"),
+        ({"device_cache": 1}, "device_cache is 1; it must be auto, true or false"),
+        ({"io_backend": {"type": "memcached"}}, "it must be one of disk, lmdb"),
+        ({"gt_size": 50}, "gt_size must be a multiple of the scale 3, got 50"),
+        ({"use_rot": None}, "use_rot is missing"),
+    ],
+)
+def test_wrong_keys_are_one_line_before_the_run(lmdbs: Path, changes: dict[str, Any], expected: str) -> None:
+    opt = options(lmdbs, **changes)
+    for act in (build_dataset, lambda opt: check_datasets({"scale": 3, "datasets": {"train": opt}})):
+        with pytest.raises(OptionError) as caught:
+            act(opt)
+        assert expected in str(caught.value)
+        assert "\n" not in str(caught.value)
+    check_datasets({"scale": 3, "datasets": {"train": options(lmdbs)}})
+
+
+def test_a_device_cache_without_a_gpu_says_so(lmdbs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    logger = logging.getLogger("basicsr")
+    logger.addHandler(caplog.handler)
+    cached = build_dataset(options(lmdbs, device_cache=True))
+    logger.removeHandler(caplog.handler)
+    assert [r.message for r in caplog.records if "GPU" in r.message] == [
+        "device_cache is true, but torch sees no GPU; images stay in memory."
+    ]
+    assert isinstance(next(iter(build_dataloader(cached, cached.opt, num_gpu=0)))["lq"], torch.Tensor)
+
+
+def training(folder: Path, **changes: Any) -> Path:
+    make_data(folder)
+    datasets = host_options(folder)["datasets"]
+    datasets["train"] |= {"type": "CachedPairedDataset", **changes}
+    return write_options(folder, datasets=datasets)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_worker_per_gpu": 2}, {"uint8_batches": True, "prefetch_mode": "cpu"}]
+)
+def test_basicsr_s_train_script(tmp_path: Path, changes: dict[str, Any]) -> None:
+    process = run(installed("train.py"), "-opt", training(tmp_path, **changes), cwd=tmp_path)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert "Dataset [CachedPairedDataset] - tiny is built." in process.stderr
+    assert "Decoding 4 image pairs" in process.stderr
+    assert "# psnr:" in process.stderr
+    saved = torch.load(tmp_path / "experiments/tiny/models/net_g_4.pth", weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in saved["params"].values())
+
+
+def test_two_ranks_decode_once(tmp_path: Path) -> None:
+    opt = training(tmp_path, uint8_batches=True, cache_share=0)
+    process = run(
+        *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"),
+        *(LAUNCHER, "-opt", opt, "--launcher", "pytorch", "--force_yml", "train:total_iter=2"),
+        cwd=tmp_path,
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert len(list((tmp_path / ".mobilesr_cache").iterdir())) == 1
+    assert (tmp_path / "experiments/tiny/models/net_g_2.pth").is_file()
+
+
+def test_a_wrong_key_stops_the_train_script_in_one_line(tmp_path: Path) -> None:
+    process = run(installed("train.py"), "-opt", training(tmp_path, cache_sare=1), cwd=tmp_path)
+    assert process.returncode == 1
+    assert "mobilesr: datasets: tiny: unknown key 'cache_sare', did you mean cache_share?" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_speed_is_measured_on_all_kinds(lmdbs: Path) -> None:
+    gt, lq = lmdbs / "n_HR_sub.lmdb", lmdbs / "n_LR_bicubic_X3_sub.lmdb"
+    rounds: list[tuple[int, int]] = []
+    speeds = dataset_speed.measure(
+        gt, lq, scale=3, gt_size=48, batch=4, samples=8, runs=3, progress=lambda *done: rounds.append(done)
+    )
+    kinds = [dataset_speed.PAIRED, dataset_speed.FLOAT32, dataset_speed.UINT8]
+    assert [speed.kind for speed in speeds] == kinds
+    assert speeds[0].ratio == 1
+    assert all(speed.samples_per_second > 0 for speed in speeds)
+    assert rounds == [(i, 4) for i in range(1, 5)]
+    with pytest.raises(OptionError, match="runs is 2"):
+        dataset_speed.measure(gt, lq, scale=3, runs=2)
