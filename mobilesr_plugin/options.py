@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from mobilesr_plugin.errors import MissingExtraError, OptionError
 
-OBSERVERS = ("minmax", "moving_average", "histogram", "percentile")
+OBSERVERS = ("auto", "minmax", "moving_average", "mse", "percentile")
 RANGES = ("learned", "frozen")
 KERNELS = ("xnnpack", "tflite_builtin")
 IO_DTYPES = ("uint8", "int8", "float32")
@@ -30,36 +30,41 @@ class QuantizationOptions:
 
     Attributes:
         observer: How calibration finds the range of an activation: ``minmax``, ``moving_average``,
-            ``histogram`` (least squared error) or ``percentile``.
-        percentile: For ``percentile``: the upper end, in percent; the lower one mirrors it.
+            ``mse`` (least squared error) or ``percentile``; ``auto`` takes, for the whole network, the
+            one of minmax, mse and percentile whose result differs least from the float network's.
+        percentile: For ``percentile`` and ``auto``: the upper end, in percent; the lower one mirrors it.
         calibration_images: Training patches that are run through the float network to find the first
             ranges, before the first step.
         observe_iters: Iterations in which ranges still follow the observer while weights are trained.
         ranges: What happens to the ranges after that: ``learned`` with the weights, or ``frozen``.
         freeze_ranges_at: Iteration from which learned ranges stay as they are; None: never.
         distillation: Learn the float network's output instead of the ground truth.
+        kernels: Whose arithmetic validation follows: ``xnnpack``, or ``tflite_builtin`` for TFLite's own
+            kernels.
     """
 
-    observer: str = "percentile"
+    observer: str = "auto"
     percentile: float = 99.999
     calibration_images: int = 128
     observe_iters: int = 0
     ranges: str = "learned"
     freeze_ranges_at: int | None = None
     distillation: bool = True
+    kernels: str = "xnnpack"
 
     def __post_init__(self) -> None:
         _one_of("quantization: observer", self.observer, OBSERVERS)
         _one_of("quantization: ranges", self.ranges, RANGES)
+        _one_of("quantization: kernels", self.kernels, KERNELS)
         _number("quantization: percentile", self.percentile, above=50.0, most=100.0)
         _integer("quantization: calibration_images", self.calibration_images, least=1)
         _integer("quantization: observe_iters", self.observe_iters, least=0)
         if self.freeze_ranges_at is not None:
             _integer("quantization: freeze_ranges_at", self.freeze_ranges_at, least=0)
-        if self.observe_iters and self.observer == "histogram":
+        if self.observe_iters and self.observer in ("auto", "mse"):
             raise OptionError(
-                "quantization: observe_iters is above 0 with observer histogram, whose search takes too long "
-                "for every iteration; use percentile, moving_average or minmax"
+                f"quantization: observe_iters is above 0 with observer {self.observer}, whose search takes "
+                "too long for every iteration; use percentile, moving_average or minmax"
             )
         if not isinstance(self.distillation, bool):
             raise OptionError(
@@ -76,12 +81,14 @@ class ExportOptions:
             None: 1080x1920 for a luma network of scale 2 (1080p to 4K), else 360x640.
         io: Type of the int8 files' input and output: ``uint8``, ``int8`` or ``float32``.
         calib: Folder or LMDB of LR images; needed if the network was trained in float.
+        kernels: Sets of kernels for which the int8 files are verified: ``xnnpack``, ``tflite_builtin``.
         out: Folder; default: ``export`` in the experiment's folder.
     """
 
     sizes: tuple[str, ...] | None = None
     io: str = "uint8"
     calib: str | None = None
+    kernels: tuple[str, ...] = KERNELS
     out: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +101,10 @@ class ExportOptions:
         for size in sizes or ():
             parse_size(size)
         _one_of("export: io", self.io, IO_DTYPES)
+        kernels = (self.kernels,) if isinstance(self.kernels, str) else tuple(self.kernels or ())
+        object.__setattr__(self, "kernels", kernels)
+        for name in kernels or ("",):
+            _one_of("export: kernels", name, KERNELS)
 
 
 @dataclass(frozen=True)

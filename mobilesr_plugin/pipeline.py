@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from mobilesr_plugin import checkpoint, report
+from mobilesr_plugin.colour import rgb_to_ycbcr
 from mobilesr_plugin.data.calibration import calibration_images
 from mobilesr_plugin.data.samples import sample_images
 from mobilesr_plugin.errors import ExportError, OptionError, VerificationError
@@ -30,10 +30,8 @@ from mobilesr_plugin.graph.trace import trace
 from mobilesr_plugin.options import ExportOptions, QuantizationOptions, default_size, parse_size
 from mobilesr_plugin.quantization.calibrate import calibrate
 from mobilesr_plugin.quantization.insert import insert_quantizers
-from mobilesr_plugin.quantization.integer_network import IntegerNetwork
-from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
-from mobilesr_plugin.verify.audit import audit
-from mobilesr_plugin.verify.parity import Runner, compare, first_difference, network_runner, to_tensor
+from mobilesr_plugin.verify.files import Verification, verify_int8, verify_onnx_and_float
+from mobilesr_plugin.verify.parity import to_tensor
 from mobilesr_plugin.verify.tflite_graph import read_operators
 
 CALIBRATION_IMAGES = 100
@@ -44,13 +42,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an export is made from: the two deploy graphs and the networks that judge the files."""
+    """What an export is made from: the two deploy graphs, and the network that judges the float files.
+
+    ``calibration`` is the error of each rule for ranges that was tried; see ``finish_calibration``.
+    """
 
     name: str
     quantized: Graph
     float_graph: Graph | None
     float_network: nn.Module | None
     source: dict[str, str]
+    calibration: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def export(
         progress("converting to TFLite")
         write_tflite_files(prepared, staging, sizes, options.io)
         progress("verifying")
-        checks, problems = verify(prepared, staging, sizes, options.io)
+        verification = verify(prepared, staging, sizes, options)
+        problems = verification.problems
         progress("writing the report")
         content = report.build(
             name=prepared.name,
@@ -109,8 +112,8 @@ def export(
             io=options.io,
             sizes=[parse_size(size) for size in sizes],
             operators={path.name: operator_names(path) for path in sorted(staging.glob("*.tflite"))},
-            parity=checks,
-            problems=problems,
+            verification=verification,
+            calibration=prepared.calibration,
             files=[describe_file(path) for path in sorted(staging.iterdir())],
             seconds=time.perf_counter() - started,
         )
@@ -128,6 +131,7 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
     """Restores the network, calibrates a float one, and lowers both forms to deploy graphs."""
     restored = checkpoint.restore(ckpt, opt_path)
     float_network, quantized = restored.float_network, restored.quantized_network
+    errors: dict[str, float] = {}
     if quantized is None:
         assert float_network is not None
         if options.calib is None:
@@ -137,9 +141,12 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
             )
         images = calibration_images(Path(options.calib), restored.scale, CALIBRATION_IMAGES)
         quantized = insert_quantizers(float_network, QuantizationOptions())
-        calibrate(quantized, (to_tensor(image[None]) for image in images))
+        pictures = (to_tensor(image[None]) for image in images)
+        if getattr(float_network, "num_in_ch", 3) == 1:
+            pictures = (rgb_to_ycbcr(picture)[:, :1] for picture in pictures)
+        errors = calibrate(quantized, pictures)
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
-    return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source)
+    return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source, errors)
 
 
 def default_folder(ckpt: Path) -> Path:
@@ -171,53 +178,17 @@ def write_tflite_files(prepared: Prepared, folder: Path, sizes: Sequence[str], i
     (folder / f"{name}_fp16.tflite").write_bytes(floating.float_file(half=True))
 
 
-def verify(
-    prepared: Prepared, folder: Path, sizes: Sequence[str], io: str
-) -> tuple[dict[str, dict[str, dict[str, int]]], list[str]]:
-    """Audits the int8 files and compares the pixels of every file with its reference.
-
-    Returns:
-        Parity by kernel set and file, and the problems found, empty if the device computes exactly
-        what validation saw. Float files are compared with the float network (if only the int8
-        one is known, with its float ONNX file), and only reported.
-    """
-    name = prepared.name
+def verify(prepared: Prepared, folder: Path, sizes: Sequence[str], options: ExportOptions) -> Verification:
+    """Audits the int8 files and compares the pixels of every file with its reference."""
+    name, graph = prepared.name, prepared.quantized
     images = list(sample_images().values())
-    if prepared.quantized.input.channels == 1:
+    if graph.input.channels == 1:
         images = [image[:, :, 1:2] for image in images]
-    reference = network_runner(IntegerNetwork(prepared.quantized))
-    checks: dict[str, dict[str, dict[str, int]]] = {"xnnpack": {}, "onnxruntime": {}}
-    problems: list[str] = []
-
-    def check(kernels: str, file: str, expected: Runner, runner: Runner, pictures: list[np.ndarray]) -> int:
-        parity = compare(expected, runner, pictures)
-        checks[kernels][file] = dataclasses.asdict(parity)
-        return parity.mismatched
-
-    int8_files = {int8_name(name): images}
-    for size in sizes:
-        int8_files[int8_name(name, size)] = [_of_size(images[0], parse_size(size))]
-    for file, pictures in int8_files.items():
-        content = (folder / file).read_bytes()
-        found = audit(content, prepared.quantized, io)
-        problems += [f"{file}: {problem}" for problem in found]
-        wrong = check("xnnpack", file, reference, TFLiteRunner(content), pictures)
-        if wrong:
-            where = None if found else first_difference(prepared.quantized, content, pictures[0], "xnnpack")
-            pixels = checks["xnnpack"][file]["pixels"]
-            problems.append(
-                f"{file}: {wrong} of {pixels} values differ from validation" + (f"; {where}" if where else "")
-            )
-    check("onnxruntime", f"{name}_qdq.onnx", reference, OnnxRunner(folder / f"{name}_qdq.onnx"), images)
-    float_onnx = OnnxRunner(folder / f"{name}.onnx")
-    float_reference: Runner = float_onnx
-    if prepared.float_network is not None:
-        float_reference = network_runner(prepared.float_network)
-        check("onnxruntime", f"{name}.onnx", float_reference, float_onnx, images)
-    for kind in ("fp32", "fp16"):
-        file = f"{name}_{kind}.tflite"
-        check("xnnpack", file, float_reference, TFLiteRunner((folder / file).read_bytes()), images)
-    return checks, problems
+    int8_files = {int8_name(name): None, **{int8_name(name, size): parse_size(size) for size in sizes}}
+    found = Verification()
+    verify_int8(found, folder, int8_files, graph, images, io=options.io, kernel_sets=options.kernels)
+    verify_onnx_and_float(found, folder, name, graph, prepared.float_network, images)
+    return found
 
 
 def int8_name(name: str, size: str | None = None) -> str:
@@ -242,13 +213,6 @@ def _float_graph(prepared: Prepared) -> Graph:
     # Weights of a network that was trained for int8 from scratch: its own are the only float ones.
     bare = [dataclasses.replace(op, output=None) for op in prepared.quantized]
     return Graph(tuple(bare))
-
-
-def _of_size(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mirrors and crops (H, W, C) to ``size``."""
-    height, width = (max(0, wanted - have) for wanted, have in zip(size, image.shape, strict=False))
-    padded = np.pad(image, ((0, height), (0, width), (0, 0)), mode="symmetric")
-    return np.ascontiguousarray(padded[: size[0], : size[1]])
 
 
 @contextlib.contextmanager

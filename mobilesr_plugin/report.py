@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections import Counter
 from typing import Any
 
-from mobilesr_plugin import __version__
 from mobilesr_plugin.graph.int8 import QMIN
 from mobilesr_plugin.graph.ops import Graph
-
-PACKAGES = ("torch", "basicsr", "onnx", "onnx2tf", "tensorflow", "ai-edge-litert", "onnxruntime")
+from mobilesr_plugin.verify.files import Verification
+from mobilesr_plugin.versions import versions
 
 
 def build(
@@ -22,38 +19,29 @@ def build(
     io: str,
     sizes: list[tuple[int, int]],
     operators: dict[str, list[str]],
-    parity: dict[str, Any],
-    problems: list[str],
+    verification: Verification,
+    calibration: dict[str, float],
     files: list[dict[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
     """Returns the content of report.json."""
     return {
         "model": name,
-        "verified": not problems,
-        "problems": problems,
+        "verified": not verification.problems,
+        "problems": verification.problems,
+        "notes": verification.notes,
         "scale": graph.scale,
         "params": graph.parameters,
         "macs": {f"{height}x{width}": graph.macs(height, width) for height, width in sizes},
         "source": source,
         "io": _ends(graph, io),
         "ops": operators,
-        "parity": parity,
+        "parity": verification.parity,
+        "calibration": calibration,
         "files": files,
         "seconds": round(seconds, 2),
         "versions": versions(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of everything that took part."""
-    found = {"mobilesr-plugin": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _ends(graph: Graph, io: str) -> dict[str, Any]:
@@ -75,6 +63,8 @@ def markdown(content: dict[str, Any]) -> str:
         f"# {content['model']}: {state}",
         "",
         *(f"- **{problem}**" for problem in content["problems"]),
+        *(f"- {note}" for note in content["notes"]),
+        *_calibration(content["calibration"]),
         f"- scale: {content['scale']}, parameters: {content['params']:,}",
         *(f"- multiply-accumulates at {size}: {macs / 1e9:.3f} G" for size, macs in content["macs"].items()),
         f"- source: {content['source']['checkpoint']} (sha256 {content['source']['sha256']})",
@@ -84,7 +74,8 @@ def markdown(content: dict[str, Any]) -> str:
         "",
         "## Parity",
         "",
-        "int8 files against integer validation, float files against the float network.",
+        "int8 files against integer validation on the same kernels, float files against the float network. "
+        "ONNX Runtime rounds by rules of its own, so the QDQ file is close and not equal.",
         "",
         "| kernels | file | values | mismatched | largest difference (of 255) |",
         "|---|---|---:|---:|---:|",
@@ -100,6 +91,14 @@ def markdown(content: dict[str, Any]) -> str:
         lines.append(f"| {file['name']} | {file['bytes']:,} | {file['sha256'][:16]} | {names} |")
     packages = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
     return "\n".join([*lines, "", f"Made with {packages}.", ""])
+
+
+def _calibration(errors: dict[str, float]) -> list[str]:
+    if not errors:
+        return []
+    chosen = min(errors, key=lambda rule: errors[rule])
+    tried = ", ".join(f"{rule} {error:.3g}" for rule, error in errors.items())
+    return [f"- ranges by rule {chosen}; mean squared error of each on calibration images: {tried}"]
 
 
 def _end(end: dict[str, Any]) -> str:

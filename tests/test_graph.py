@@ -113,7 +113,7 @@ REFUSED = {
         _Wrapped(nn.Identity(), nn.Conv2d(3, 12, 3, padding=1, padding_mode="reflect")),
         "reflect",
     ),
-    "bilinear": (_Wrapped(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")), "bilinear"),
+    "bicubic": (_Wrapped(lambda x: F.interpolate(x, scale_factor=2, mode="bicubic")), "bicubic"),
     "added constant": (_Wrapped(lambda x: x + 1.0), "constant"),
     "added tensor": (_Wrapped(lambda x: x + torch.ones(1)), "outside a layer"),
     "data-dependent": (_Wrapped(lambda x: x if x.sum() > 0 else -x), "cannot be traced"),

@@ -105,7 +105,7 @@ def test_the_published_recipe() -> None:
     [
         ({"quantizaton": {}}, "did you mean quantization?"),
         ({"quantization": {"obsever": "minmax"}}, "did you mean observer?"),
-        ({"quantization": {"observer": "kl"}}, "minmax, moving_average, histogram, percentile"),
+        ({"quantization": {"observer": "kl"}}, "auto, minmax, moving_average, mse, percentile"),
         ({"quantization": [1]}, "block of keys"),
         ({"export": {"size": ["1x1"]}}, "did you mean sizes?"),
         ({"export": {"sizes": ["big"]}}, "HEIGHTxWIDTH"),

@@ -22,10 +22,11 @@ from mobilesr_plugin.graph.int8 import (
 )
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.options import OBSERVERS, QuantizationOptions
-from mobilesr_plugin.quantization import kernels
+from mobilesr_plugin.quantization.calibrate import calibrate
 from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer, fake_quantize, fake_quantize_weight
 from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork, depth_to_space
+from mobilesr_plugin.quantization.kernels import xnnpack
 from mobilesr_plugin.quantization.observers import make_observer
 
 
@@ -179,16 +180,16 @@ def test_wide_sums_run_in_float64() -> None:
     for conv in (network.first, network.last):
         conv.weight.data.fill_(0.01).view(-1)[::7] = -0.0101
     integer = IntegerNetwork(lower(calibrated(network)))
-    dtypes = [conv.dtype for conv in integer.convolutions.values()]
+    dtypes = [layer.dtype for layer in integer.layers.values() if hasattr(layer, "dtype")]
     assert dtypes == [torch.float32, torch.float64]
 
 
 def test_requantization_rounds_half_to_even_and_clamps() -> None:
-    q = QParams(scale=1.0, zero_point=-3)
     sums = torch.tensor([0.5, 1.5, 2.5, -0.5, 300.0, -300.0]).reshape(1, 1, 1, 6)
-    plain = kernels.requantize(sums, 1.0, np.ones(1), q, relu=False).flatten().tolist()
-    assert plain == [-3.0, -1.0, -1.0, -3.0, 127.0, -128.0]
-    assert kernels.requantize(sums, 1.0, np.ones(1), q, relu=True).min() == -3.0
+    unit, q = QParams(scale=1.0, zero_point=0), QParams(scale=1.0, zero_point=-3)
+    for relu, expected in ((False, [0, 2, 2, 0, 130, -125]), (True, [0, 2, 2, 0, 130, 0])):
+        step = xnnpack.requantization(unit, np.ones(1), q, relu=relu, depthwise=False, bound=300.0)
+        assert step(sums.clone()).flatten().tolist() == expected
 
 
 def test_depth_to_space_is_block_major() -> None:
@@ -226,19 +227,32 @@ class _Twice(nn.Module):
         return self.conv(self.conv(x))
 
 
-class _MiddleClamp(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.first(x).clamp(0, 1))
+def test_what_would_round_twice_is_refused() -> None:
+    with pytest.raises(UnsupportedNetworkError, match="2 times"):
+        insert_quantizers(_Twice(), QuantizationOptions())
 
 
-@pytest.mark.parametrize(("network", "named"), [(_Twice(), "2 times"), (_MiddleClamp(), "Clamp")])
-def test_what_would_round_twice_is_refused(network: nn.Module, named: str) -> None:
-    with pytest.raises(UnsupportedNetworkError, match=named):
-        insert_quantizers(network, QuantizationOptions())
+def test_auto_takes_the_rule_with_the_least_error() -> None:
+    """Each rule's error is that of a network calibrated with this rule alone; the least one wins."""
+    network = seeded_abpn(2)
+    images = [tensor(noise(40, 44, seed)) for seed in range(4)]
+    with torch.no_grad():
+        expected = [network(image) for image in images]
+    alone, ranges = {}, {}
+    for rule in ("minmax", "percentile", "mse"):
+        quantized = insert_quantizers(network, QuantizationOptions(observer=rule, percentile=99.0))
+        calibrate(quantized, images)
+        with torch.no_grad():
+            alone[rule] = np.mean(
+                [((quantized(x) - y) ** 2).mean() for x, y in zip(images, expected, strict=True)]
+            )
+        ranges[rule] = [quantizer.qparams() for quantizer in quantizers_of(quantized).values()]
+    chosen = insert_quantizers(network, QuantizationOptions(observer="auto", percentile=99.0))
+    errors = calibrate(chosen, images)
+    assert errors == pytest.approx(alone)
+    best = min(alone, key=lambda rule: alone[rule])
+    assert [quantizer.qparams() for quantizer in quantizers_of(chosen).values()] == ranges[best]
+    assert len({tuple(values) for values in ranges.values()}) == 3  # the rules do differ here
 
 
 def test_a_network_without_clamp_is_fixed_to_the_image_range() -> None:
@@ -249,12 +263,12 @@ def test_a_network_without_clamp_is_fixed_to_the_image_range() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"observer": "mse"},
+        {"observer": "entropy"},
         {"ranges": "fixed"},
         {"percentile": 40.0},
         {"calibration_images": 0},
         {"observe_iters": -1},
-        {"observe_iters": 5, "observer": "histogram"},
+        {"observe_iters": 5, "observer": "mse"},
         {"distillation": 1},
     ],
 )

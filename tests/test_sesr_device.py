@@ -12,15 +12,14 @@ from torch import nn
 
 from mobilesr_plugin import checkpoint, pipeline
 from mobilesr_plugin.archs.sesr_arch import VARIANTS
-from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
 from mobilesr_plugin.graph.int8 import quantize_bias, weight_scales
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
-from mobilesr_plugin.options import ExportOptions, QuantizationOptions, default_size
-from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
+from mobilesr_plugin.options import ExportOptions, default_size
+from mobilesr_plugin.quantization.insert import quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import TFLiteRunner
 from mobilesr_plugin.verify.audit import audit
@@ -90,11 +89,6 @@ def test_folding_the_offset_keeps_the_function(activation: str, channels: int) -
     with torch.no_grad():
         difference = simplify(trace(network))(image) - network(image)
     assert difference.abs().max() < 1e-5
-
-
-def test_prelu_is_refused_in_int8_by_name() -> None:
-    with pytest.raises(UnsupportedNetworkError, match=r"activations_0 \(PReLU\)"):
-        insert_quantizers(seeded_sesr(activation="prelu"), QuantizationOptions())
 
 
 @pytest.mark.parametrize("io", ["uint8", "float32"])

@@ -6,7 +6,6 @@ and a picture for each network: ``demo/<name>.md`` and ``demo/<name>.png``.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from steps import run
 
 from mobilesr_plugin import checkpoint
-from mobilesr_plugin.bench.accuracy import PROTOCOLS, psnr
 from mobilesr_plugin.bench.latency import measure
+from mobilesr_plugin.bench.metrics import PROTOCOLS, psnr
 from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.data.bicubic import upscale
 from mobilesr_plugin.graph.lower import lower
@@ -27,7 +27,6 @@ from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import TFLiteRunner, to_uint8
 from mobilesr_plugin.verify.parity import Runner, to_tensor
 
-BIN = Path(sys.executable).parent
 RESULT = Path("demo")
 GAIN = 0.3  # dB over bicubic that every picture must reach
 DATA = ("a small data set from scikit-image's photographs", "mobilesr data demo")
@@ -74,7 +73,7 @@ def main() -> None:
     demos = DEMOS[sys.argv[1] if len(sys.argv) > 1 else "abpn"]
     steps = [DATA, *(step for demo in demos for step in demo.steps)]
     for number, (what, command) in enumerate(steps, start=1):
-        _run(f"{number}/{len(steps)}", number, what, command)
+        run(f"{number}/{len(steps)}", what, command, RESULT / f"step{number}.log")
     problems = []
     for demo in demos:
         pictures, table, found = _compare(demo)
@@ -86,21 +85,6 @@ def main() -> None:
         problems += found
     print(f"{time.perf_counter() - started:.0f} s in all.")
     sys.exit("\n".join(problems) or None)
-
-
-def _run(progress: str, number: int, what: str, command: str) -> None:
-    print(f"[{progress}] {what}\n      $ {command}", flush=True)
-    program, *arguments = command.split()
-    started = time.perf_counter()
-    log = RESULT / f"step{number}.log"
-    with log.open("w") as output:
-        done = subprocess.run(
-            [str(BIN / program), *arguments], stdout=output, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode:
-        print(log.read_text()[-3000:], file=sys.stderr)
-        sys.exit(f"step {number} failed with exit code {done.returncode}; its log is {log}")
-    print(f"      {time.perf_counter() - started:.0f} s", flush=True)
 
 
 def _compare(demo: Demo) -> tuple[list[dict[str, np.ndarray]], str, list[str]]:

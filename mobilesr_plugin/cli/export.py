@@ -30,6 +30,13 @@ def export(
     calib: Annotated[
         Path | None, typer.Option(help="LR images (folder or LMDB) to calibrate a float checkpoint with.")
     ] = None,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kernels to verify the int8 files for: xnnpack, tflite_builtin; may be repeated. "
+            "(default: both)"
+        ),
+    ] = None,
 ) -> None:
     """Write int8 TFLite, float TFLite and ONNX files of a checkpoint, and verify them.
 
@@ -43,14 +50,18 @@ def export(
         io=io,
         calib=str(calib) if calib else None,
         out=str(out) if out else None,
+        **({"kernels": tuple(kernels)} if kernels else {}),
     )
     with status("starting") as update:
         from mobilesr_plugin.pipeline import export as run
 
         exported = run(ckpt, options, opt_path=opt, progress=update)
-    parity = exported.report["parity"]["xnnpack"]
+    parity = exported.report["parity"]
     for file in exported.report["files"]:
-        checked = parity.get(file["name"])
-        note = f"  {checked['mismatched']} of {checked['pixels']:,} values differ" if checked else ""
-        typer.echo(f"{exported.folder / file['name']}  {file['bytes']:,} bytes{note}")
+        notes = [
+            f"{kernels}: {checked['mismatched']:,} of {checked['pixels']:,} values differ"
+            for kernels, files in parity.items()
+            if (checked := files.get(file["name"]))
+        ]
+        typer.echo(f"{exported.folder / file['name']}  {file['bytes']:,} bytes  {'; '.join(notes)}".rstrip())
     typer.echo(f"{exported.folder / 'report.md'}  verified in {exported.report['seconds']} s")

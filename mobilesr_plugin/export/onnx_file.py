@@ -21,10 +21,12 @@ from mobilesr_plugin.graph.ops import (
     DepthToSpace,
     Graph,
     Input,
+    LeakyRelu,
     Op,
     PRelu,
     QParams,
     Relu,
+    ResizeBilinear,
 )
 
 if TYPE_CHECKING:
@@ -111,13 +113,26 @@ class _Builder:
             case Conv():
                 return self._conv(op, inputs[0])
             case Add():
-                return self._node("Add", inputs, op.name)
+                added = self._node("Add", inputs, f"{op.name}.sum" if op.relu else op.name)
+                return self._node("Relu", [added], op.name) if op.relu else added
             case Concat():
                 return self._node("Concat", inputs, op.name, axis=1)
             case DepthToSpace():
                 return self._node("DepthToSpace", inputs, op.name, blocksize=op.block, mode="DCR")
+            case ResizeBilinear():
+                factors = np.array([1, 1, op.factor, op.factor], np.float32)
+                constant = self._constant(f"{op.name}.factors", factors)
+                return self._node(
+                    "Resize",
+                    [inputs[0], "", constant],
+                    op.name,
+                    mode="linear",
+                    coordinate_transformation_mode="half_pixel",
+                )
             case Relu():
                 return self._node("Relu", inputs, op.name)
+            case LeakyRelu():
+                return self._node("LeakyRelu", inputs, op.name, alpha=op.slope)
             case PRelu():
                 return self._node(
                     "PRelu", [*inputs, self._constant(f"{op.name}.slope", op.slope[:, None, None])], op.name

@@ -20,9 +20,11 @@ from mobilesr_plugin.graph.ops import (
     Conv,
     DepthToSpace,
     Graph,
+    LeakyRelu,
     Op,
     PRelu,
     Relu,
+    ResizeBilinear,
     TakeChannels,
 )
 
@@ -60,9 +62,11 @@ def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.
     match op:
         case Conv():
             ops[name] = replace(op, weight=op.weight[order], bias=op.bias[order])
+            if op.groups > 1:  # depthwise: its input has the same channels
+                _permute(ops, channels, op.inputs[0], order, name)
         case TakeChannels():
             ops[name] = replace(op, index=tuple(op.index[i] for i in order))
-        case Add() | Clamp() | Relu():
+        case Add() | Clamp() | Relu() | LeakyRelu() | ResizeBilinear():
             for source in op.inputs:
                 if channels[source] > 1:  # a single channel is broadcast, in any order
                     _permute(ops, channels, source, order, name)

@@ -87,3 +87,12 @@ def quantize_bias(bias: np.ndarray, source: QParams, scales: np.ndarray) -> np.n
 def round_half_away(value: np.ndarray) -> np.ndarray:
     """Rounds to the nearest integer; ties go away from zero."""
     return np.trunc(value + np.copysign(0.5, value))
+
+
+def quantize_slopes(slope: np.ndarray) -> tuple[np.ndarray, float, int]:
+    """Returns int8 slopes of a PReLU, (C,), their one scale (float64) and zero point.
+
+    TFLite's converter treats them as weights with a single scale: symmetric, ``max|a| / 127``.
+    """
+    scale = max(float(np.abs(slope).max()), SMALLEST_WEIGHT) / WEIGHT_QMAX
+    return round_half_away(slope.astype(np.float64) / scale).astype(np.int8), scale, 0

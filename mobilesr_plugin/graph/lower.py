@@ -12,6 +12,7 @@ from torch import fx, nn
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import ops, plain
 from mobilesr_plugin.graph.channel_order import to_block_major
+from mobilesr_plugin.graph.channels import image_channels
 from mobilesr_plugin.graph.limits import widen_ranges
 from mobilesr_plugin.graph.rewrite import output_of
 
@@ -35,7 +36,7 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
         if node.op == "output":
             break
         if node.op == "placeholder":
-            op: ops.Op = ops.Input(name=node.name, channels=_input_channels(traced, node))
+            op: ops.Op = ops.Input(name=node.name, channels=image_channels(traced))
         else:
             module = traced.get_submodule(str(node.target))
             sources = [lowered[value[source]] for source in node.args]
@@ -73,7 +74,7 @@ def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels:
                 name=name, inputs=inputs, weight=weight, bias=bias, groups=groups, relu=module.relu
             )
         case plain.Add():
-            return ops.Add(name=name, inputs=inputs)
+            return ops.Add(name=name, inputs=inputs, relu=module.relu)
         case plain.Concat():
             return ops.Concat(name=name, inputs=inputs)
         case plain.Clamp():
@@ -83,8 +84,12 @@ def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels:
             return ops.TakeChannels(name=name, inputs=inputs, index=tuple(index.tolist()))
         case nn.PixelShuffle():
             return ops.DepthToSpace(name=name, inputs=inputs, block=module.upscale_factor, colour_major=True)
+        case plain.UpsampleBilinear():
+            return ops.ResizeBilinear(name=name, inputs=inputs, factor=module.scale)
         case nn.ReLU():
             return ops.Relu(name=name, inputs=inputs)
+        case nn.LeakyReLU():
+            return ops.LeakyRelu(name=name, inputs=inputs, slope=module.negative_slope)
         case nn.PReLU():
             slope = np.broadcast_to(_array(module.weight), (channels[inputs[0]],)).copy()
             return ops.PRelu(name=name, inputs=inputs, slope=slope)
@@ -112,15 +117,3 @@ def _distinct(bias: np.ndarray) -> np.ndarray:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().astype(np.float32, copy=True)
-
-
-def _input_channels(traced: fx.GraphModule, placeholder: fx.Node) -> int:
-    pending = list(placeholder.users)
-    while pending:
-        user = pending.pop(0)
-        module = traced.get_submodule(str(user.target)) if user.op == "call_module" else None
-        if isinstance(module, plain.Conv):
-            return module.in_channels
-        if isinstance(module, (plain.Quantize, plain.Shift)):
-            pending.extend(user.users)
-    raise UnsupportedNetworkError("no convolution reads the network's input")

@@ -105,11 +105,6 @@ class LeakyRelu(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requantize(Op):
-    """The same real values in the codes of another range; gone where the graph is not quantized."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ResizeBilinear(Op):
     """Bilinear upsampling by ``factor``, pixel centres at half integers (``align_corners=False``).
 
@@ -166,8 +161,8 @@ class Graph:
 
     @property
     def scale(self) -> int:
-        """Upscaling factor: the product of all depth-to-space blocks."""
-        return int(np.prod([op.block for op in self.ops if isinstance(op, DepthToSpace)], dtype=int))
+        """Upscaling factor of the whole graph."""
+        return self.factors()[self.output.name]
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
@@ -183,15 +178,20 @@ class Graph:
 
         Convolutions after a depth-to-space work on more pixels, which is counted.
         """
-        area = {self.input.name: height * width}
-        total = 0
-        for op in self.ops[1:]:
-            area[op.name] = max(area[name] for name in op.inputs)
-            if isinstance(op, DepthToSpace):
-                area[op.name] *= op.block**2
-            if isinstance(op, Conv):
-                total += op.weight.size * area[op.name]
-        return total
+        factors = self.factors()
+        return sum(conv.weight.size * height * width * factors[conv.name] ** 2 for conv in self.convolutions)
+
+    def factors(self) -> dict[str, int]:
+        """How much larger than the image each value is, in height and width, by operator name."""
+        factor: dict[str, int] = {}
+        for op in self.ops:
+            factor[op.name] = max((factor[name] for name in op.inputs), default=1)
+            match op:
+                case DepthToSpace():
+                    factor[op.name] *= op.block
+                case ResizeBilinear():
+                    factor[op.name] *= op.factor
+        return factor
 
     def channels(self) -> dict[str, int]:
         """Number of channels of each value, by operator name."""

@@ -1,7 +1,7 @@
 """The vocabulary of a plain network: PyTorch's own layers and the few that PyTorch has no module for.
 
 After :func:`mobilesr_plugin.graph.trace.trace` each node of a network calls one of these modules:
-``nn.ReLU``, ``nn.PReLU``, ``nn.PixelShuffle`` and the classes below.
+``nn.ReLU``, ``nn.LeakyReLU``, ``nn.PReLU``, ``nn.PixelShuffle`` and the classes below.
 All tensors are (N, C, H, W), float32.
 """
 
@@ -25,6 +25,17 @@ class Conv(nn.Conv2d):
         made._parameters = dict(conv._parameters)
         return made
 
+    @classmethod
+    def by_one(cls, channels: int, *, relu: bool = False) -> Conv:
+        """Returns a depthwise 1x1 convolution that changes nothing, and is not trained.
+
+        On the device it writes a value anew: on another grid, or with a ReLU.
+        """
+        made = cls(channels, channels, 1, groups=channels, bias=False)
+        made.weight = nn.Parameter(torch.ones_like(made.weight), requires_grad=False)
+        made.relu = relu
+        return made
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = super().forward(x)
         return F.relu(out) if self.relu else out
@@ -35,10 +46,23 @@ class Quantize(nn.Module):
 
 
 class Add(nn.Module):
-    """Sum of two tensors, with broadcasting over channels."""
+    """Sum of two tensors, with broadcasting over channels, and an optional ReLU."""
+
+    relu: bool = False
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return left + right
+        return F.relu(left + right) if self.relu else left + right
+
+
+class Scale(nn.Module):
+    """Every value times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
 
 
 class Shift(nn.Module):
@@ -95,7 +119,19 @@ class UpsampleNearest(nn.Module):
         return F.interpolate(x, scale_factor=float(self.scale), mode="nearest")
 
 
+class UpsampleBilinear(nn.Module):
+    """Bilinear upsampling by an integer ``scale``, ``align_corners=False``."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+
+
 SUPPORTED = (
-    "Conv2d (stride 1, zero padding that keeps the size), ReLU, PReLU, add, a constant subtracted from the "
-    "image, concat along channels, clamp, pixel shuffle, repeat_interleave along channels, nearest upsampling"
+    "Conv2d (stride 1, zero padding that keeps the size, dense or depthwise), ReLU, LeakyReLU, PReLU, add, a "
+    "constant subtracted from the image, a convolution's result times a constant, concat along channels, "
+    "clamp, pixel shuffle, repeat_interleave along channels, nearest and bilinear upsampling by an integer"
 )

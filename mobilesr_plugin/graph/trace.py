@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.collapse import collapsed
 from mobilesr_plugin.graph.plain import (
     SUPPORTED,
     Add,
@@ -19,7 +20,9 @@ from mobilesr_plugin.graph.plain import (
     Concat,
     Conv,
     RepeatChannels,
+    Scale,
     Shift,
+    UpsampleBilinear,
     UpsampleNearest,
 )
 
@@ -29,30 +32,35 @@ Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
 def trace(network: nn.Module) -> fx.GraphModule:
     """Returns a copy of ``network`` as a graph in which every node calls a plain module.
 
-    Parameter names stay those of the network, so that its checkpoints load. A network may have a
-    method ``collapse()`` that returns the same function in plain convolutions; then that is traced.
+    Parameter names stay those of the network, so that its checkpoints load; of a network that trains
+    with more than it computes, the collapsed form is traced, see
+    :func:`mobilesr_plugin.graph.collapse.collapsed`.
 
     Raises:
         UnsupportedNetworkError: the network branches on its input, or holds an operation outside the
             plain vocabulary; the message names it and lists what is supported.
     """
     name = type(network).__name__
-    collapse = getattr(network, "collapse", None)  # networks that train with more than they compute
     try:
-        traced = fx.symbolic_trace(collapse() if collapse else copy.deepcopy(network))
+        traced = fx.symbolic_trace(collapsed(network))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedNetworkError(
             f"{name} cannot be traced ({reason}); its forward must not depend on the values of its input"
         ) from error
+    called: set[str] = set()
     for node in list(traced.graph.nodes):
         if node.op in ("placeholder", "output"):
             continue
         if node.op == "call_module":
-            module = traced.get_submodule(node.target)
-            _check_module(name, node, module)
-            if isinstance(module, nn.Conv2d):
-                traced.set_submodule(node.target, Conv.of(module))
+            module = _plain_module(name, node, traced.get_submodule(node.target))
+            if node.target in called and not list(module.parameters()):
+                # One ReLU may serve many layers, but each place has a range of its own.
+                node.target = f"{node.name}_again" if hasattr(traced, node.name) else node.name
+                module = copy.deepcopy(module)
+                traced.add_submodule(node.target, module)
+            called.add(node.target)
+            traced.set_submodule(node.target, module)
             continue
         module, inputs = _plain_equivalent(name, node)
         traced.add_submodule(node.name, module)
@@ -65,16 +73,30 @@ def trace(network: nn.Module) -> fx.GraphModule:
     return traced
 
 
-def _check_module(network: str, node: fx.Node, module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        same = tuple(size // 2 for size in module.kernel_size)
-        odd = all(size % 2 for size in module.kernel_size)
-        padded = module.padding == "same" or module.padding == same
-        unit = set(module.stride) == {1} and set(module.dilation) == {1}
-        if not (odd and padded and unit and module.padding_mode == "zeros"):
-            raise _unsupported(network, f"{node.target} is {module}")
-    elif not isinstance(module, (nn.ReLU, nn.PReLU, nn.PixelShuffle, nn.Identity)):
-        raise _unsupported(network, f"{node.target} is {type(module).__name__}")
+def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
+    """Returns ``module`` itself, or the plain module that stands for it."""
+    match module:
+        case Conv():
+            return module
+        case nn.Conv2d():
+            same = tuple(size // 2 for size in module.kernel_size)
+            odd = all(size % 2 for size in module.kernel_size)
+            padded = module.padding == "same" or module.padding == same
+            unit = set(module.stride) == {1} and set(module.dilation) == {1}
+            depthwise = module.groups == module.in_channels == module.out_channels
+            if not (odd and padded and unit and module.padding_mode == "zeros"):
+                raise _unsupported(network, f"{node.target} is {module}")
+            if module.groups != 1 and not depthwise:
+                raise _unsupported(network, f"{node.target} is {module}")
+            return Conv.of(module)
+        case nn.ReLU() | nn.LeakyReLU() | nn.PReLU() | nn.PixelShuffle() | nn.Identity():
+            return module
+        case nn.Upsample():
+            try:
+                return _upsample(module.size, module.scale_factor, module.mode, module.align_corners)
+            except ValueError as error:
+                raise _unsupported(network, f"{node.target}: {error}") from error
+    raise _unsupported(network, f"{node.target} is {type(module).__name__}")
 
 
 def _plain_equivalent(network: str, node: fx.Node) -> Rewrite:
@@ -110,6 +132,17 @@ def _drop_identities(traced: fx.GraphModule) -> None:
 
 def _relu(x: fx.Node, inplace: bool = False) -> Rewrite:
     return nn.ReLU(), (x,)
+
+
+def _leaky_relu(x: fx.Node, negative_slope: float = 0.01, inplace: bool = False) -> Rewrite:
+    return nn.LeakyReLU(negative_slope), (x,)
+
+
+def _multiply(left: Any, right: Any) -> Rewrite:
+    tensor, constant = (left, right) if isinstance(left, fx.Node) else (right, left)
+    if not isinstance(constant, (int, float)):
+        raise ValueError("a tensor can be multiplied by a number only")
+    return nn.Identity() if constant == 1 else Scale(float(constant)), (tensor,)
 
 
 def _add(left: Any, right: Any) -> Rewrite:
@@ -150,17 +183,37 @@ def _repeat_interleave(x: fx.Node, repeats: int, dim: int | None = None) -> Rewr
 
 
 def _interpolate(
-    x: fx.Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **_unused: Any
+    x: fx.Node,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    **_unused: Any,
 ) -> Rewrite:
-    if size is not None or mode != "nearest" or int(scale_factor) != scale_factor:
-        raise ValueError(f"interpolate with mode {mode!r}; only nearest by an integer scale_factor can be")
-    return UpsampleNearest(int(scale_factor)), (x,)
+    return _upsample(size, scale_factor, mode, align_corners), (x,)
+
+
+def _upsample(size: Any, scale_factor: Any, mode: str, align_corners: bool | None) -> nn.Module:
+    if isinstance(scale_factor, tuple) and len(set(scale_factor)) == 1:
+        scale_factor = scale_factor[0]
+    known = mode in ("nearest", "bilinear") and not align_corners
+    if not known or size is not None or not isinstance(scale_factor, (int, float)) or scale_factor % 1:
+        raise ValueError(
+            f"upsampling with mode {mode!r}, scale_factor {scale_factor}, align_corners {align_corners}; it "
+            "must be nearest, or bilinear without align_corners, by an integer scale_factor"
+        )
+    return (UpsampleNearest if mode == "nearest" else UpsampleBilinear)(int(scale_factor))
 
 
 _HANDLERS: dict[Any, Callable[..., Rewrite]] = {
     F.relu: _relu,
     torch.relu: _relu,
     "relu": _relu,
+    F.leaky_relu: _leaky_relu,
+    operator.mul: _multiply,
+    operator.imul: _multiply,
+    torch.mul: _multiply,
+    "mul": _multiply,
     operator.add: _add,
     operator.iadd: _add,
     torch.add: _add,

@@ -45,7 +45,7 @@ class QATSRModel(MobileSRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         BaseModel.__init__(self, opt)
         self.quantization = parse_block(opt, "quantization", QuantizationOptions)
-        self._calibrated_images = 0
+        self._calibration: list[tuple[torch.Tensor, torch.Tensor]] = []  # images and float results
         self._integer_network: IntegerNetwork | None = None
         self._float_network: nn.Module | None = None  # what training started from, and the teacher
 
@@ -175,21 +175,28 @@ class QATSRModel(MobileSRModel):
 
     def _calibrate_on_batch(self) -> None:
         with torch.no_grad():
-            self.net_g(self.lq)
-        self._calibrated_images += self.lq.shape[0] * self.opt.get("world_size", 1)
+            self._calibration.append((self.lq, self.net_g(self.lq)))
         self.log_dict: OrderedDict[str, float] = OrderedDict()
-        if self._calibrated_images >= self.quantization.calibration_images:
+        if self._calibrated_images() >= self.quantization.calibration_images:
             self._finish_calibration()
+
+    def _calibrated_images(self) -> int:
+        return sum(len(images) for images, _ in self._calibration) * self.opt.get("world_size", 1)
 
     def _finish_calibration(self) -> None:
         network = self.get_bare_model(self.net_g)
-        calibrate.finish_calibration(network)
+        images, results = zip(*self._calibration, strict=True)
+        errors = calibrate.finish_calibration(network, images, results)
         self._agree_on_ranges()
         self._calibrated = True
         if hasattr(self, "net_g_ema"):
             self.net_g_ema.load_state_dict(network.state_dict())
             calibrate.start_quantizing(self.net_g_ema)
-        get_root_logger().info(f"Calibrated the int8 ranges on {self._calibrated_images} training images.")
+        chosen = f", rule {min(errors, key=lambda rule: errors[rule])}" if errors else ""
+        get_root_logger().info(
+            f"Calibrated the int8 ranges on {self._calibrated_images()} training images{chosen}."
+        )
+        self._calibration.clear()
 
     def _agree_on_ranges(self) -> None:
         """Gives all processes of a distributed run the mean of the ranges that they found."""
@@ -209,7 +216,8 @@ class QATSRModel(MobileSRModel):
                     "val: val_freq asks for a validation before calibration has ended; lower quantization: "
                     "calibration_images or raise val_freq"
                 )
-            self._integer_network = IntegerNetwork(lower(network)).to(self.device)
+            graph = lower(network)
+            self._integer_network = IntegerNetwork(graph, self.quantization.kernels).to(self.device)
         channels = self._integer_network.graph.input.channels
         self.output = upscale_colour(self._integer_network, self.lq, channels)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -14,6 +14,9 @@ from torch.ao.quantization import (
 )
 
 from mobilesr_plugin.quantization.insert import quantizers_of
+from mobilesr_plugin.quantization.observers import CandidateObserver
+
+CHECKED_IMAGES = 20
 
 
 def start_calibration(network: nn.Module) -> None:
@@ -22,11 +25,45 @@ def start_calibration(network: nn.Module) -> None:
     network.apply(disable_fake_quant)
 
 
-def finish_calibration(network: nn.Module) -> None:
-    """Takes the observed ranges over and starts to quantize."""
+def finish_calibration(
+    network: nn.Module, images: Sequence[torch.Tensor] = (), expected: Sequence[torch.Tensor] = ()
+) -> dict[str, float]:
+    """Takes the observed ranges over and starts to quantize.
+
+    Where observers offer several rules, all of them use the one whose results come closest to
+    ``expected``.
+
+    Args:
+        network: Network after :func:`start_calibration` and some images.
+        images: Images to choose the rule with, each (N, C, H, W) in [0, 1].
+        expected: What the float network makes of them.
+
+    Returns:
+        Mean squared error of each rule; empty where there was nothing to choose.
+    """
+    observers = [observer for observer in network.modules() if isinstance(observer, CandidateObserver)]
+    errors: dict[str, float] = {}
+    start_quantizing(network)
+    for rule in CandidateObserver.RULES if observers and images else ():
+        _adopt(network, observers, rule)
+        errors[rule] = _error(network, images, expected)
+    _adopt(network, observers, min(errors, key=lambda rule: errors[rule]) if errors else "percentile")
+    return errors
+
+
+def _adopt(network: nn.Module, observers: Sequence[CandidateObserver], rule: str) -> None:
+    for observer in observers:
+        observer.rule = rule
     for quantizer in quantizers_of(network).values():
         quantizer.adopt_observed_range()
-    start_quantizing(network)
+
+
+@torch.no_grad()
+def _error(network: nn.Module, images: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """Mean squared error over images, both clipped to [0, 1], as pixels are."""
+    pairs = zip(images, expected, strict=True)
+    errors = [torch.mean((network(image) - real.clamp(0, 1)) ** 2).item() for image, real in pairs]
+    return sum(errors) / len(errors)
 
 
 def start_quantizing(network: nn.Module) -> None:
@@ -41,9 +78,18 @@ def is_calibrated(network: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, images: Iterable[torch.Tensor]) -> None:
-    """Post-training quantization: finds all ranges on ``images``, each (N, C, H, W) in [0, 1]."""
+def calibrate(network: nn.Module, images: Iterable[torch.Tensor]) -> dict[str, float]:
+    """Post-training quantization: finds all ranges on ``images``, each (N, C, H, W) in [0, 1].
+
+    Returns:
+        See :func:`finish_calibration`; the rule is chosen on the first CHECKED_IMAGES.
+    """
     start_calibration(network)
+    checked: list[torch.Tensor] = []
+    expected: list[torch.Tensor] = []
     for image in images:
-        network(image)
-    finish_calibration(network)
+        result = network(image)
+        if len(checked) < CHECKED_IMAGES:
+            checked.append(image)
+            expected.append(result)
+    return finish_calibration(network, checked, expected)

@@ -34,13 +34,46 @@ def round_through(x: torch.Tensor) -> torch.Tensor:
 def fake_quantize(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Rounds ``x`` to the 256 values that cover [low, high]; ``low <= 0 <= high`` is enforced.
 
-    Differentiable in all three arguments.
+    Differentiable in all three arguments. The result is float32 where ``x`` has 16 bits.
     """
     low, high = torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
     scale = torch.clamp(high - low, min=SMALLEST_RANGE) / (QMAX - QMIN)
     zero_point = torch.clamp(round_through(QMIN - low / scale), QMIN, QMAX)
-    steps = torch.clamp(round_through(x / scale), QMIN - zero_point, QMAX - zero_point)
-    return steps * scale
+    wide = x if x.dtype == torch.float64 else x.float()
+    quantized: torch.Tensor = _FakeQuantize.apply(wide, scale, zero_point)
+    return quantized
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """``clamp(round(x / scale), QMIN - zero_point, QMAX - zero_point) * scale``.
+
+    PyTorch's own derivative of this is right, and slower than a convolution of a narrow network: it keeps every
+    intermediate value and masks with booleans, which the processor does one by one. This one keeps what the
+    layers before and after keep anyway, and does nothing that is not vectorized. All of it can be fused.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
+    ) -> torch.Tensor:
+        # Not clamp, which is slow with bounds that are tensors; reading them would wait for the GPU.
+        steps = torch.maximum(torch.div(x, scale).round_(), QMIN - zero_point)
+        out = torch.minimum(steps, QMAX - zero_point).mul_(scale)
+        ctx.save_for_backward(x, scale, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scale, out = ctx.saved_tensors
+        real = torch.div(x, scale)
+        steps = torch.round(real)
+        beyond = steps - torch.div(out, scale)  # at least 1 outside the range, and 0 but for float rounding inside
+        inside = torch.ops.aten.hardtanh_backward(grad, beyond, -0.5, 0.5)  # grad there, 0 elsewhere
+        if not ctx.needs_input_grad[1]:
+            return inside, None, None
+        outside = grad - inside
+        grad_scale = (inside * steps.sub_(real)).sum() + (outside * out).sum() / scale
+        return inside, grad_scale, -scale * outside.sum()
 
 
 def fake_quantize_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +82,12 @@ def fake_quantize_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     scales = torch.clamp(largest, min=SMALLEST_WEIGHT) / WEIGHT_QMAX
     shaped = scales.reshape(-1, 1, 1, 1)
     return round_through(weight / shaped) * shaped, scales
+
+
+def fake_quantize_slope(slope: torch.Tensor) -> torch.Tensor:
+    """Returns slopes of a PReLU, (C,), on their int8 grid, which has one scale for all channels."""
+    scale = torch.clamp(slope.detach().abs().amax(), min=SMALLEST_WEIGHT) / WEIGHT_QMAX
+    return round_through(slope / scale) * scale
 
 
 class ActivationQuantizer(FakeQuantizeBase):

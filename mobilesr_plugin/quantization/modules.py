@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.graph import plain
 from mobilesr_plugin.graph.ops import QParams
 from mobilesr_plugin.quantization.fake_quant import (
     ActivationQuantizer,
+    fake_quantize_slope,
     fake_quantize_weight,
     round_through,
 )
@@ -28,18 +30,38 @@ class QuantInput(plain.Quantize):
         return self.output_quantizer.qparams()
 
 
-class QuantAdd(plain.Add):
-    """Sum, then the quantizer of the result."""
+class _Rounded(nn.Module):
+    """A module whose result passes a quantizer."""
 
-    def __init__(self, quantizer: ActivationQuantizer) -> None:
-        super().__init__()
-        self.output_quantizer = quantizer
+    output_quantizer: ActivationQuantizer
 
-    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return self.output_quantizer(super().forward(left, right))
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.output_quantizer(super().forward(*inputs))
 
     def output_qparams(self) -> QParams:
         return self.output_quantizer.qparams()
+
+
+class QuantAdd(_Rounded, plain.Add):
+    """Sum (with its ReLU), then the quantizer of the result."""
+
+
+class QuantLeakyReLU(_Rounded, nn.LeakyReLU):
+    """Leaky ReLU, then the quantizer of the result."""
+
+
+class QuantUpsampleBilinear(_Rounded, plain.UpsampleBilinear):
+    """Bilinear upsampling, rounded to the grid of its input."""
+
+
+class QuantPReLU(_Rounded, nn.PReLU):
+    """PReLU with int8 slopes, then the quantizer of the result."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        if not self.output_quantizer.quantizing:
+            return super().forward(*inputs)
+        (x,) = inputs
+        return self.output_quantizer(F.prelu(x, fake_quantize_slope(self.weight)))
 
 
 class QuantConv(plain.Conv):
@@ -78,3 +100,21 @@ class QuantConv(plain.Conv):
 
     def output_qparams(self) -> QParams:
         return self.output_quantizer.qparams()
+
+
+_FORMS: dict[type[nn.Module], type[nn.Module]] = {
+    plain.Add: QuantAdd,
+    plain.UpsampleBilinear: QuantUpsampleBilinear,
+    nn.LeakyReLU: QuantLeakyReLU,
+    nn.PReLU: QuantPReLU,
+}
+
+
+def quantized_form(module: nn.Module, output_quantizer: ActivationQuantizer) -> nn.Module:
+    """Returns a plain module, other than a convolution, with a quantizer; it shares the parameters."""
+    form = _FORMS[type(module)]
+    made = form.__new__(form)
+    made.__dict__.update(module.__dict__)
+    made._parameters = dict(module._parameters)
+    made._modules = {"output_quantizer": output_quantizer}
+    return made

@@ -40,17 +40,40 @@ class PercentileObserver(HistogramObserver):
         return self.min_val + width * first, self.min_val + width * torch.clamp(last + 1, max=self.bins)
 
 
+class CandidateObserver(PercentileObserver):
+    """Sees everything once, and then gives the range by any of several rules.
+
+    Attributes:
+        rule: ``minmax``, ``percentile`` or ``mse``, or None before one is chosen.
+    """
+
+    RULES = ("minmax", "percentile", "mse")
+
+    def __init__(self, percentile: float = 99.99, **kwargs: Any) -> None:
+        super().__init__(percentile, **kwargs)
+        self.rule: str | None = None
+
+    def _non_linear_param_search(self) -> tuple[torch.Tensor, torch.Tensor]:
+        match self.rule:
+            case "minmax":
+                return self.min_val, self.max_val
+            case "mse":
+                return HistogramObserver._non_linear_param_search(self)
+        return super()._non_linear_param_search()
+
+
 def make_observer(kind: str, percentile: float) -> UniformQuantizationObserverBase:
     """Returns a torch.ao observer for int8 per-tensor affine activations.
 
     Args:
         kind: One of ``mobilesr_plugin.options.OBSERVERS``.
-        percentile: For ``percentile``; see PercentileObserver.
+        percentile: For ``percentile`` and ``auto``; see PercentileObserver.
     """
     makers: dict[str, Callable[..., UniformQuantizationObserverBase]] = {
+        "auto": lambda **kwargs: CandidateObserver(percentile, **kwargs),
         "minmax": MinMaxObserver,
         "moving_average": MovingAverageMinMaxObserver,
-        "histogram": HistogramObserver,
+        "mse": HistogramObserver,
         "percentile": lambda **kwargs: PercentileObserver(percentile, **kwargs),
     }
     return makers[kind](dtype=torch.qint8, qscheme=torch.per_tensor_affine, quant_min=-128, quant_max=127)

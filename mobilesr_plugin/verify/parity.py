@@ -91,7 +91,8 @@ def first_difference(graph: Graph, content: bytes, image: np.ndarray, kernels: s
     exposed, results = with_all_outputs(content)
     runner = TFLiteRunner(exposed, kernels=kernels)
     device = dict(zip((tensor.index for tensor in results), runner.outputs(image[None])[1:], strict=True))
-    expected = IntegerNetwork(graph).codes(to_tensor(image[None]))
+    network = IntegerNetwork(graph, kernels, fixed_size=runner.fixed_size is not None)
+    expected = network.codes(to_tensor(image[None]))
     for op, operator in matched(graph, read_operators(content)):
         codes = device.get(operator.outputs[0].index)
         if codes is None:

@@ -1,0 +1,200 @@
+"""Any plain network: from PyTorch to a file whose every value is known, on both sets of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from networks import calibrated, noise, seeded, tensor
+from plain_networks import PLAIN_NETWORKS, EveryLayer
+from torch import nn
+from torch.nn import functional as F
+
+from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.export.onnx_file import write_onnx
+from mobilesr_plugin.export.tflite_file import TensorFlowModel
+from mobilesr_plugin.graph.lower import lower
+from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.graph.rewrite import simplify
+from mobilesr_plugin.graph.trace import trace
+from mobilesr_plugin.options import KERNELS, QuantizationOptions
+from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
+from mobilesr_plugin.quantization.integer_network import IntegerNetwork
+from mobilesr_plugin.runtimes import TFLiteRunner
+from mobilesr_plugin.verify.audit import audit
+from mobilesr_plugin.verify.parity import first_difference, network_runner
+from mobilesr_plugin.verify.tflite_graph import read_operators
+
+SIZE = (18, 23)
+
+Built = tuple[Graph, bytes, bytes]  # the graph, a file for any size, a file for SIZE
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
+    """Quantizes and converts each network once."""
+    done: dict[str, Built] = {}
+
+    def build(name: str) -> Built:
+        if name not in done:
+            graph = lower(calibrated(PLAIN_NETWORKS[name]()))
+            path = tmp_path_factory.mktemp("onnx") / "network.onnx"
+            write_onnx(graph, path, integer_weights=False, shifted_image=True)
+            model = TensorFlowModel(path)
+            done[name] = graph, model.int8_file(), model.int8_file(size=SIZE)
+        return done[name]
+
+    return build
+
+
+@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+def test_simplifying_keeps_the_function(name: str) -> None:
+    network = PLAIN_NETWORKS[name]()
+    image = tensor(noise(15, 21)[:, :, : getattr(network, "num_in_ch", 3)])
+    with torch.no_grad():
+        assert (simplify(trace(network))(image) - network(image)).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+def test_every_operator_and_number_arrives(built: Callable[[str], Built], name: str) -> None:
+    graph, any_size, one_size = built(name)
+    assert audit(any_size, graph) == []
+    assert audit(one_size, graph) == []
+    for operator in read_operators(one_size):
+        assert {tensor.dtype for tensor in operator.outputs} <= {"int8", "uint8"}
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+def test_the_device_gives_the_bytes_of_validation(
+    built: Callable[[str], Built], name: str, kernels: str
+) -> None:
+    graph, any_size, one_size = built(name)
+    for content, fixed, sizes in ((any_size, False, [(33, 20), (1, 7)]), (one_size, True, [SIZE])):
+        validation = network_runner(IntegerNetwork(graph, kernels, fixed_size=fixed))
+        device = TFLiteRunner(content, kernels=kernels)
+        for height, width in sizes:
+            image = noise(height, width, seed=height)[None, :, :, : graph.input.channels]
+            expected = validation(image)
+            assert expected.shape[1:3] == (height * graph.scale, width * graph.scale)
+            assert np.array_equal(device(image), expected), first_difference(
+                graph, content, image[0], kernels
+            )
+
+
+def test_ecbsr_becomes_single_convolutions() -> None:
+    """Three branches and an identity in each block; the device gets one convolution and a PReLU."""
+    network = PLAIN_NETWORKS["ECBSR luma"]()
+    traced = trace(network)
+    convolutions = [name for name, module in traced.named_modules() if isinstance(module, nn.Conv2d)]
+    assert convolutions == [f"backbone.{index}.conv" for index in range(5)]
+    image = tensor(noise(12, 14)[:, :, :1])
+    with torch.no_grad():
+        branches = network.train()(image)
+        assert (simplify(traced)(image) - branches).abs().max() < 1e-4
+
+
+def test_the_base_of_srvgg_is_an_anchor(built: Callable[[str], Built]) -> None:
+    """Nearest upsampling and an addition at high resolution become copies of the image before the shuffle."""
+    kinds = [operator.kind for operator in read_operators(built("SRVGGNetCompact relu")[2])]
+    assert sorted(kinds) == sorted(
+        ["QUANTIZE", "CONCATENATION", *["CONV_2D"] * 5, "ADD", "DEPTH_TO_SPACE", "QUANTIZE"]
+    )
+
+
+def test_a_network_without_a_clamp_is_fixed_to_pixels() -> None:
+    quantized = calibrated(PLAIN_NETWORKS["SRVGGNetCompact relu"]())
+    output = lower(quantized).output.output
+    assert output is not None
+    assert (output.scale, output.zero_point) == (np.float32(1 / 255), -128)
+
+
+class TestRanges:
+    """Which values share a range."""
+
+    def test_a_clamp_in_the_middle_fixes_the_range_of_what_it_limits(self) -> None:
+        ranges = {
+            quantizer.qparams().range
+            for quantizer in quantizers_of(calibrated(PLAIN_NETWORKS["every layer"]())).values()
+            if quantizer.fixed
+        }
+        widths = sorted(round(high - low, 5) for low, high in ranges)
+        assert widths == [1.0, 2.0]
+
+    def test_concatenated_values_share_one_learned_range(self) -> None:
+        graph = lower(calibrated(PLAIN_NETWORKS["every layer"]()))
+        (concat,) = (op for op in graph if type(op).__name__ == "Concat" and len(set(op.inputs)) == 3)
+        assert len({graph[name].output for name in concat.inputs}) == 1
+
+    def test_a_fixed_part_is_brought_to_the_learned_range(self) -> None:
+        """The image keeps its 256 values for its other readers; a copy of it is rounded again."""
+        traced = insert_quantizers(EveryLayer(), QuantizationOptions())
+        added = [name for name, _ in traced.named_modules() if name.startswith("cat_")]
+        assert added
+        assert not any(value.requires_grad for name, value in traced.named_parameters() if "cat_" in name)
+
+    def test_a_clamp_with_another_reader_is_refused(self) -> None:
+        class Peeking(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                y = self.conv(x)
+                return torch.clamp(y, -1, 1) + y
+
+        with pytest.raises(UnsupportedNetworkError, match="also read without the limit"):
+            insert_quantizers(Peeking(), QuantizationOptions())
+
+    def test_a_clamp_without_zero_is_refused(self) -> None:
+        class Off(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.last = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.last(torch.clamp(self.first(x), 0.5, 1))
+
+        with pytest.raises(UnsupportedNetworkError, match="must hold 0"):
+            insert_quantizers(Off(), QuantizationOptions())
+
+
+class _Around(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(self.function(self.conv(x)), 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (nn.GELU(), "function is GELU"),
+        (nn.Softplus(), "function is Softplus"),
+        (nn.RReLU(), "function is RReLU"),
+        (nn.Conv2d(12, 12, 3, padding=1, groups=3), "groups=3"),
+        (nn.Conv2d(12, 12, 2), "function is Conv2d"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "bicubic"),
+        (
+            lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
+            "align_corners True",
+        ),
+        (lambda x: F.interpolate(x, scale_factor=1.5), "scale_factor 1.5"),
+        (lambda x: x * x, "multiplied"),
+        (lambda x: x.mean(), "mean"),
+    ],
+)
+def test_anything_else_is_refused_with_its_name_and_what_is_supported(
+    function: Callable[[torch.Tensor], torch.Tensor], named: str
+) -> None:
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        insert_quantizers(seeded(_Around(function)), QuantizationOptions())
+    message = str(caught.value)
+    assert named in message
+    assert "LeakyReLU" in message or "multiplied" in named
+    assert "\n" not in message

@@ -1,0 +1,36 @@
+"""Runs the steps of a demo or a study: commands as a user types them, each with a log."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+def run(progress: str, what: str, command: str, log: Path) -> float:
+    """Runs one command of the environment's programs and returns its seconds; leaves if it fails.
+
+    Args:
+        progress: Such as ``2/5``.
+        what: What the step does.
+        command: Program and arguments; the program is one of the running interpreter's environment.
+        log: File for its output.
+    """
+    print(f"[{progress}] {what}\n      $ {command}", flush=True)
+    program, *arguments = shlex.split(command)
+    started = time.perf_counter()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        done = subprocess.run(
+            [str(BIN / program), *arguments], stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        print(log.read_text()[-3000:], file=sys.stderr)
+        sys.exit(f"step {progress} failed with exit code {done.returncode}; its log is {log}")
+    seconds = time.perf_counter() - started
+    print(f"      {seconds:.0f} s", flush=True)
+    return seconds
