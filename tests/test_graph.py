@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import ops
+from mobilesr_plugin.graph.int8 import quantize_weight
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
@@ -34,8 +35,8 @@ def run_float(graph: ops.Graph, image: torch.Tensor) -> torch.Tensor:
                 out = F.relu(out) if op.relu else out
             case ops.Add():
                 out = inputs[0] + inputs[1]
-            case ops.Concat():
-                out = torch.cat(inputs, dim=1)
+            case ops.Repeat():
+                out = torch.cat(inputs * op.times, dim=1)
             case ops.Clamp():
                 out = inputs[0].clamp(op.low, op.high)
             case ops.DepthToSpace():
@@ -63,7 +64,7 @@ def test_deploy_graph_is_the_same_function(upscale: int, residual: str) -> None:
 
 def test_operators_of_abpn() -> None:
     graph = lower(simplify(trace(seeded_abpn(3))))
-    assert kinds(graph) == ["Input"] + ["Conv"] * 7 + ["Concat", "Add", "Clamp", "DepthToSpace"]
+    assert kinds(graph) == ["Input"] + ["Conv"] * 7 + ["Repeat", "Add", "Clamp", "DepthToSpace"]
     assert [conv.relu for conv in graph.convolutions] == [True] * 6 + [False]
     assert graph.parameters == 42_539
     assert graph.macs(360, 640) == 360 * 640 * 9 * (3 * 28 + 4 * 28 * 28 + 28 * 27 + 27 * 27)
@@ -78,8 +79,20 @@ def test_nearest_residual_becomes_an_anchor() -> None:
 
 def test_the_anchor_is_whole_copies_of_the_image() -> None:
     graph = lower(simplify(trace(seeded_abpn(2))))
-    (concat,) = (op for op in graph if isinstance(op, ops.Concat))
-    assert concat.inputs == (graph.input.name,) * 4
+    (repeat,) = (op for op in graph if isinstance(op, ops.Repeat))
+    assert (repeat.inputs, repeat.times) == ((graph.input.name,), 4)
+    image = tensor(noise(5, 7))
+    copies = F.conv2d(image, torch.from_numpy(repeat.weight))
+    assert torch.equal(copies, torch.cat([image] * 4, dim=1))
+
+
+def test_equal_copies_have_other_weights() -> None:
+    """A converter shares equal constants, and then leaves a convolution in float."""
+    first, second = (
+        ops.Repeat(name="r", inputs=("x",), times=4, channels=3, number=number) for number in (0, 1)
+    )
+    assert not np.array_equal(first.weight, second.weight)
+    assert np.array_equal(quantize_weight(first.weight), quantize_weight(second.weight))
 
 
 def test_tracing_keeps_parameter_names_and_the_network() -> None:

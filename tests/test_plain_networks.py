@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from networks import calibrated, noise, seeded, tensor
 from plain_networks import PLAIN_NETWORKS, EveryLayer
+from test_models import options as qat_options
+from test_models import train
 from torch import nn
 from torch.nn import functional as F
 
+from mobilesr_plugin import checkpoint
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
 from mobilesr_plugin.graph.lower import lower
-from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.graph.ops import Graph, PRelu
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
+from mobilesr_plugin.models import QATSRModel
 from mobilesr_plugin.options import KERNELS, QuantizationOptions
 from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
@@ -100,7 +106,7 @@ def test_the_base_of_srvgg_is_an_anchor(built: Callable[[str], Built]) -> None:
     """Nearest upsampling and an addition at high resolution become copies of the image before the shuffle."""
     kinds = [operator.kind for operator in read_operators(built("SRVGGNetCompact relu")[2])]
     assert sorted(kinds) == sorted(
-        ["QUANTIZE", "CONCATENATION", *["CONV_2D"] * 5, "ADD", "DEPTH_TO_SPACE", "QUANTIZE"]
+        ["QUANTIZE", *["CONV_2D"] * 6, "ADD", "DEPTH_TO_SPACE", "QUANTIZE"]
     )
 
 
@@ -198,3 +204,40 @@ def test_anything_else_is_refused_with_its_name_and_what_is_supported(
     assert named in message
     assert "LeakyReLU" in message or "multiplied" in named
     assert "\n" not in message
+
+
+TRAINED = {
+    "SRVGGNetCompact": {"num_feat": 8, "num_conv": 1, "upscale": 2, "act_type": "prelu"},
+    "ECBSR": {
+        **{"num_in_ch": 3, "num_out_ch": 3, "num_block": 1, "num_channel": 8, "scale": 2},
+        **{"with_idt": True, "act_type": "prelu"},
+    },
+    "MSRResNet": {"num_feat": 8, "num_block": 1, "upscale": 2},
+}
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_networks_of_basicsr_train_for_int8_and_come_back(kind: str, tmp_path: Path) -> None:
+    """QATSRModel takes a float checkpoint, trains, validates in integers, and saves what can be restored."""
+    network_g = {"type": kind, **TRAINED[kind]}
+    float_network = seeded(build_network(dict(network_g)))
+    checkpoint.save(tmp_path / "own.pth", {"params": float_network.state_dict()})
+    opt = qat_options(tmp_path, network_g=network_g)
+    opt["path"]["pretrain_network_g"] = str(tmp_path / "own.pth")
+    model = QATSRModel(opt)
+    train(model, 1, 4)
+    before, slopes = lower(model.net_g), [op for op in lower(model.net_g) if isinstance(op, PRelu)]
+    train(model, 5, 6)
+    assert all(conv.weight.any() for conv in before.convolutions)
+    for op in slopes:
+        assert not np.array_equal(op.slope, lower(model.net_g)[op.name].slope)  # slopes are trained too
+    model.save(epoch=0, current_iter=6)
+    image = tensor(noise(17, 21))
+    model.feed_data({"lq": image})
+    model.test()
+    restored = checkpoint.restore(tmp_path / "net_g_6.pth")
+    assert restored.name == f"{kind.lower()}_x2"
+    assert restored.quantized_network is not None
+    assert torch.equal(IntegerNetwork(lower(restored.quantized_network))(image), model.output)
+    with torch.no_grad():
+        assert torch.equal(restored.float_network(image), float_network(image))

@@ -26,6 +26,7 @@ from mobilesr_plugin.graph.ops import (
     PRelu,
     QParams,
     Relu,
+    Repeat,
     ResizeBilinear,
 )
 
@@ -117,6 +118,8 @@ class _Builder:
                 return self._node("Relu", [added], op.name) if op.relu else added
             case Concat():
                 return self._node("Concat", inputs, op.name, axis=1)
+            case Repeat():
+                return self._repeat(op, inputs[0])
             case DepthToSpace():
                 return self._node("DepthToSpace", inputs, op.name, blocksize=op.block, mode="DCR")
             case ResizeBilinear():
@@ -166,6 +169,14 @@ class _Builder:
             strides=[1, 1],
         )
         return self._node("Relu", [written], op.name) if op.relu else written
+
+    def _repeat(self, op: Repeat, source: str) -> str:
+        if self.integer_weights:
+            codes, scales = quantize_weight(op.weight), weight_scales(op.weight)
+            weight_name = self._dequantized(f"{op.name}.weight", codes, scales)
+        else:
+            weight_name = self._constant(f"{op.name}.weight", op.weight)
+        return self._node("Conv", [source, weight_name], op.name, kernel_shape=[1, 1], strides=[1, 1])
 
     def _round(self, source: str, name: str, q: QParams | None) -> str:
         assert q is not None

@@ -3,7 +3,7 @@
 PyTorch's pixel shuffle reads channel ``c * s^2 + k`` as colour ``c`` of sub-pixel ``k``; TFLite's
 DEPTH_TO_SPACE reads ``k * C + c``. The order of the channels in front of it is ours to choose: the
 weights of the last convolution are permuted once, here, and an anchor (each colour repeated s^2
-times) becomes a concatenation of s^2 copies of the whole image.
+times) becomes s^2 copies of the whole image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph.ops import (
     Add,
     Clamp,
-    Concat,
     Conv,
     DepthToSpace,
     Graph,
@@ -24,6 +23,7 @@ from mobilesr_plugin.graph.ops import (
     Op,
     PRelu,
     Relu,
+    Repeat,
     ResizeBilinear,
     TakeChannels,
 )
@@ -43,10 +43,7 @@ def to_block_major(graph: Graph) -> Graph:
             order = np.arange(colours * op.block**2).reshape(colours, op.block**2).T.reshape(-1)
             _permute(ops, channels, op.inputs[0], order, reader=op.name)
             ops[op.name] = replace(op, colour_major=False)
-    for op in list(ops.values()):
-        if isinstance(op, TakeChannels):
-            ops[op.name] = _as_concat(op, channels[op.inputs[0]])
-    return Graph(tuple(ops.values()))
+    return _with_repeats(ops, channels)
 
 
 def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.ndarray, reader: str) -> None:
@@ -80,8 +77,40 @@ def _permute(ops: dict[str, Op], channels: dict[str, int], name: str, order: np.
             )
 
 
-def _as_concat(op: TakeChannels, channels: int) -> Op:
+def _with_repeats(ops: dict[str, Op], channels: dict[str, int]) -> Graph:
+    """Writes copies of channels as :class:`Repeat`: anchors, and the image that is added to all channels."""
+    made: dict[str, Op] = {}
+    copies: dict[tuple[str, int], Repeat] = {}
+
+    def repeat(name: str, source: str, times: int) -> Repeat:
+        if (source, times) not in copies:
+            copies[source, times] = made[name] = Repeat(
+                name=name,
+                inputs=(source,),
+                output=made[source].output,
+                times=times,
+                channels=channels[source],
+                number=len(copies),
+            )
+        return copies[source, times]
+
+    value: dict[str, str] = {}  # where a copy serves for two
+    for op in ops.values():
+        inputs = [value.get(name, name) for name in op.inputs]
+        if isinstance(op, TakeChannels):
+            value[op.name] = repeat(op.name, inputs[0], _copies(op, channels[inputs[0]])).name
+            continue
+        if isinstance(op, Add):
+            widest = max(channels[name] for name in op.inputs)
+            for index, name in enumerate(op.inputs):
+                if channels[name] < widest:
+                    inputs[index] = repeat(f"{op.name}_{name}", inputs[index], widest).name
+        made[op.name] = replace(op, inputs=tuple(inputs))
+    return Graph(tuple(made.values()))
+
+
+def _copies(op: TakeChannels, channels: int) -> int:
     copies, rest = divmod(len(op.index), channels)
     if rest or op.index != tuple(range(channels)) * copies:
         raise UnsupportedNetworkError(f"{op.name} repeats channels other than in front of a pixel shuffle")
-    return Concat(name=op.name, inputs=op.inputs * copies, output=op.output)
+    return copies

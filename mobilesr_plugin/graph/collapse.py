@@ -34,7 +34,7 @@ def _single_convolution(block: Any) -> nn.Module:
     with torch.no_grad():
         weight, bias = block.rep_params()
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-    conv.weight.data, conv.bias.data = weight.detach().clone(), bias.detach().clone()
+    conv.weight, conv.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
     single = nn.Sequential()
     single.add_module("conv", conv)
     if hasattr(block, "act"):

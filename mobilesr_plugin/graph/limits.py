@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from mobilesr_plugin.graph.int8 import qparams_of_range, weight_scales
-from mobilesr_plugin.graph.ops import Add, Concat, Conv, DepthToSpace, Graph, Input, Op, QParams
+from mobilesr_plugin.graph.ops import MOVING, Add, Conv, Graph, Input, Op, QParams
 
 _MARGIN = 1.01
 _LARGEST_CONVOLUTION_RATIO = 256.0
@@ -65,13 +65,13 @@ def _widen(ops: dict[str, Op], name: str, scale: float) -> None:
 def _set(ops: dict[str, Op], name: str, qparams: QParams) -> None:
     ops[name] = replace(ops[name], output=qparams)
     for op in list(ops.values()):
-        if isinstance(op, (Concat, DepthToSpace)) and name in op.inputs:
+        if isinstance(op, MOVING) and name in op.inputs:
             _set(ops, op.name, qparams)
 
 
 def _writer(ops: dict[str, Op], name: str) -> str:
     """Follows operators that only move values back to the one that wrote them."""
-    while isinstance(ops[name], (Concat, DepthToSpace)):
+    while isinstance(ops[name], MOVING):
         name = ops[name].inputs[0]
     return name
 

@@ -68,7 +68,10 @@ class Conv(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Op):
-    """Sum of two values, and an optional ReLU; one of them may have a single channel, which is broadcast."""
+    """Sum of two values of one shape, and an optional ReLU.
+
+    Before the graph is in deploy form, one of them may have a single channel, which is broadcast.
+    """
 
     relu: bool = False
 
@@ -76,6 +79,32 @@ class Add(Op):
 @dataclass(frozen=True, kw_only=True)
 class Concat(Op):
     """Concatenation along the channels; all inputs have the quantization of the output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat(Op):
+    """All channels, ``times`` times over: R G B R G B; the result has the quantization of the input.
+
+    On the device it is a 1x1 convolution with ``weight``, which moves codes unchanged. XNNPACK runs that
+    on all threads, but a concatenation of more than five parts not at all.
+
+    Attributes:
+        times: Copies.
+        channels: Channels of the input.
+        number: Tells this one from others: a converter would share equal weights, and then leaves a
+            convolution in float.
+    """
+
+    times: int
+    channels: int
+    number: int = 0
+
+    @property
+    def weight(self) -> np.ndarray:
+        """(times * channels, channels, 1, 1), float32: as many identity matrices."""
+        one = np.float32(1) + np.float32(2**-23) * np.float32(self.number)
+        copies = np.tile(np.eye(self.channels, dtype=np.float32) * one, (self.times, 1))
+        return copies[:, :, None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +160,11 @@ class DepthToSpace(Op):
 
     block: int
     colour_major: bool = False
+
+
+#: Operators that keep codes as they are, or mix codes of one range: what they write has the
+#: quantization of what they read.
+MOVING = (Concat, DepthToSpace, Repeat, ResizeBilinear)
 
 
 @dataclass(frozen=True)
@@ -207,6 +241,8 @@ class Graph:
                     count[op.name] = max(sources)
                 case Concat():
                     count[op.name] = sum(sources)
+                case Repeat():
+                    count[op.name] = sources[0] * op.times
                 case TakeChannels():
                     count[op.name] = len(op.index)
                 case DepthToSpace():

@@ -26,13 +26,15 @@ class Conv(nn.Conv2d):
         return made
 
     @classmethod
-    def by_one(cls, channels: int, *, relu: bool = False) -> Conv:
+    def by_one(cls, channels: int, *, number: int, relu: bool = False) -> Conv:
         """Returns a depthwise 1x1 convolution that changes nothing, and is not trained.
 
-        On the device it writes a value anew: on another grid, or with a ReLU.
+        On the device it writes a value anew: on another grid, or with a ReLU. ``number`` tells it from
+        others in its last bits, because a converter would share equal weights.
         """
         made = cls(channels, channels, 1, groups=channels, bias=False)
-        made.weight = nn.Parameter(torch.ones_like(made.weight), requires_grad=False)
+        one = torch.full_like(made.weight, 1 + number * 2.0**-23)
+        made.weight = nn.Parameter(one, requires_grad=False)
         made.relu = relu
         return made
 

@@ -89,7 +89,11 @@ def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
             if module.groups != 1 and not depthwise:
                 raise _unsupported(network, f"{node.target} is {module}")
             return Conv.of(module)
-        case nn.ReLU() | nn.LeakyReLU() | nn.PReLU() | nn.PixelShuffle() | nn.Identity():
+        case nn.ReLU():
+            return nn.ReLU()  # never in place: what it reads may be needed, for gradients or for others
+        case nn.LeakyReLU():
+            return nn.LeakyReLU(module.negative_slope)
+        case nn.PReLU() | nn.PixelShuffle() | nn.Identity():
             return module
         case nn.Upsample():
             try:

@@ -24,6 +24,9 @@ from mobilesr_plugin.graph.int8 import (
     qparams_of_range,
 )
 from mobilesr_plugin.graph.ops import QParams
+from mobilesr_plugin.quantization.ranks import gathered
+
+_HALF_STEP = 0.5 + 2**-13  # what 255 steps in float32 can be wrong by is less
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
@@ -47,15 +50,13 @@ def fake_quantize(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tor
 class _FakeQuantize(torch.autograd.Function):
     """``clamp(round(x / scale), QMIN - zero_point, QMAX - zero_point) * scale``.
 
-    PyTorch's own derivative of this is right, and slower than a convolution of a narrow network: it keeps every
-    intermediate value and masks with booleans, which the processor does one by one. This one keeps what the
-    layers before and after keep anyway, and does nothing that is not vectorized. All of it can be fused.
+    PyTorch's own derivative of this takes longer than the convolutions of a narrow network: it keeps each
+    intermediate value, and masks with booleans, which a processor does one by one. This one keeps only what
+    the layers before and after keep anyway, and all of it works in vectors.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
         # Not clamp, which is slow with bounds that are tensors; reading them would wait for the GPU.
         steps = torch.maximum(torch.div(x, scale).round_(), QMIN - zero_point)
         out = torch.minimum(steps, QMAX - zero_point).mul_(scale)
@@ -65,14 +66,12 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scale, out = ctx.saved_tensors
-        real = torch.div(x, scale)
-        steps = torch.round(real)
-        beyond = steps - torch.div(out, scale)  # at least 1 outside the range, and 0 but for float rounding inside
-        inside = torch.ops.aten.hardtanh_backward(grad, beyond, -0.5, 0.5)  # grad there, 0 elsewhere
+        error = torch.sub(out, x).div_(scale)  # of the rounding; larger than half a step outside of the range
+        inside = torch.ops.aten.hardtanh_backward(grad, error, -_HALF_STEP, _HALF_STEP)  # there grad, else 0
         if not ctx.needs_input_grad[1]:
             return inside, None, None
         outside = grad - inside
-        grad_scale = (inside * steps.sub_(real)).sum() + (outside * out).sum() / scale
+        grad_scale = error.mul_(inside).sum() + (outside * out).sum() / scale
         return inside, grad_scale, -scale * outside.sum()
 
 
@@ -104,6 +103,8 @@ class ActivationQuantizer(FakeQuantizeBase):
     Attributes:
         low, high: Ends of the range, (), parameters; they get gradients only while they are learned.
         calibrated: 1 once the range is valid.
+        across_ranks: Whether all ranks of a distributed run run the network together; each then observes what
+            all of them see, so that ranges are those of one process with all images.
     """
 
     calibrated: torch.Tensor
@@ -121,6 +122,7 @@ class ActivationQuantizer(FakeQuantizeBase):
         self.low = nn.Parameter(torch.tensor(low), requires_grad=False)
         self.high = nn.Parameter(torch.tensor(high), requires_grad=False)
         self.register_buffer("calibrated", torch.tensor(int(self.fixed), dtype=torch.uint8))
+        self.across_ranks = False
         self.observing = False
         self.quantizing = False
 
@@ -138,7 +140,7 @@ class ActivationQuantizer(FakeQuantizeBase):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) in, the same out: observed, quantized, both or neither."""
         if self.observing:
-            self._observer()(x.detach())
+            self._observer()(gathered(x) if self.across_ranks else x.detach())
             if self.quantizing:
                 self.adopt_observed_range()
         return fake_quantize(x, self.low, self.high) if self.quantizing else x

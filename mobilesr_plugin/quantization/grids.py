@@ -136,7 +136,8 @@ class Grids:
         """
         name = f"{reader.name}_{part.name}"
         channels = channels_of(self._traced, part)
-        self._traced.add_submodule(name, plain.Conv.by_one(channels))
+        number = len(self._traced.graph.nodes)  # grows with each, so it differs
+        self._traced.add_submodule(name, plain.Conv.by_one(channels, number=number))
         with self._traced.graph.inserting_before(reader):
             requantized = self._traced.graph.call_module(name, (part,))
         reader.replace_input_with(part, requantized)

@@ -110,10 +110,10 @@ def _write_lone_relus(traced: fx.GraphModule) -> None:
 
     TFLite's converter leaves a RELU of its own in float.
     """
-    for node in traced.graph.nodes:
+    for number, node in enumerate(traced.graph.nodes):
         if isinstance(called(traced, node), nn.ReLU):
             channels = channels_of(traced, node.args[0])
-            traced.set_submodule(str(node.target), plain.Conv.by_one(channels, relu=True))
+            traced.set_submodule(str(node.target), plain.Conv.by_one(channels, number=number, relu=True))
 
 
 def _insert_input_quantizer(traced: fx.GraphModule, image: fx.Node, quantizer: ActivationQuantizer) -> None:

@@ -24,6 +24,7 @@ from mobilesr_plugin.graph.ops import (
     PRelu,
     QParams,
     Relu,
+    Repeat,
     ResizeBilinear,
 )
 from mobilesr_plugin.quantization.kernels import kernel_set
@@ -105,6 +106,8 @@ class _Maker:
                 return self.kernels.resize_bilinear(sources[0], op.factor, fixed_size=self.fixed_size)
             case Concat():
                 return _Concat()
+            case Repeat():
+                return _Repeat(op.times)
             case DepthToSpace():
                 return _DepthToSpace(op.block)
         raise UnsupportedNetworkError(f"{op.name} ({type(op).__name__}) cannot run in integers")
@@ -166,6 +169,15 @@ class _Convolution(nn.Module):
 class _Concat(nn.Module):
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         return torch.cat(parts, dim=1)
+
+
+class _Repeat(nn.Module):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x] * self.times, dim=1)
 
 
 class _DepthToSpace(nn.Module):

@@ -96,7 +96,7 @@ class QuantConv(plain.Conv):
             unit = (source.high - source.low).detach() / 255.0 * scales
             bias = round_through(bias / unit) * unit
         out = F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)
-        return self.output_quantizer(F.relu(out) if self.relu else out)
+        return self.output_quantizer(F.relu(out, inplace=True) if self.relu else out)
 
     def output_qparams(self) -> QParams:
         return self.output_quantizer.qparams()

@@ -17,6 +17,7 @@ from mobilesr_plugin.graph.ops import (
     PRelu,
     QParams,
     Relu,
+    Repeat,
     ResizeBilinear,
 )
 from mobilesr_plugin.verify.tflite_graph import TFLiteOperator, TFLiteTensor, read_operators
@@ -28,6 +29,7 @@ _KINDS = {
     LeakyRelu: "LEAKY_RELU",
     PRelu: "PRELU",
     Relu: "RELU",
+    Repeat: "CONV_2D",
     ResizeBilinear: "RESIZE_BILINEAR",
 }
 _ENDS = ("QUANTIZE", "DEQUANTIZE", "SUB")  # between the file's ends and int8 codes
@@ -71,6 +73,8 @@ def audit(content: bytes, graph: Graph, io: str = "uint8") -> list[str]:
             problems.append(f"{op.name}: the output has another scale or zero point")
         if isinstance(op, Conv):
             problems += _audit_convolution(operator, op, graph)
+        if isinstance(op, Repeat) and not _same_weights(operator, op):
+            problems.append(f"{op.name}: the weights are not those of copies")
         if isinstance(op, PRelu):
             problems += _audit_slopes(operator, op)
     return problems
@@ -93,7 +97,7 @@ def matched(graph: Graph, operators: list[TFLiteOperator]) -> list[tuple[Op, TFL
             found for found in free if found.kind == _kind(op) and _reads(found, sources, isinstance(op, Add))
         ]
         if candidates:
-            chosen = max(candidates, key=lambda found: isinstance(op, Conv) and _same_weights(found, op))
+            chosen = max(candidates, key=lambda found: _same_weights(found, op))
             free.remove(chosen)
             tensor[op.name] = chosen.outputs[0].index
             pairs.append((op, chosen))
@@ -122,13 +126,13 @@ def _reads(operator: TFLiteOperator, sources: list[int | None], any_order: bool)
     return sorted(read) == sorted(s or 0 for s in sources) if any_order else read == sources
 
 
-def _same_weights(operator: TFLiteOperator, op: Conv) -> bool:
-    return _equal(operator.inputs[1].values, _file_layout(quantize_weight(op.weight), op))
-
-
-def _file_layout(weight: np.ndarray, op: Conv) -> np.ndarray:
-    """(O, I, K, K) as TFLite keeps it: (O, K, K, I), or (1, K, K, O) for a depthwise convolution."""
-    return weight.transpose(1, 2, 3, 0) if op.groups > 1 else weight.transpose(0, 2, 3, 1)
+def _same_weights(operator: TFLiteOperator, op: Op) -> bool:
+    if not isinstance(op, (Conv, Repeat)):
+        return False
+    depthwise = isinstance(op, Conv) and op.groups > 1
+    # (O, I, K, K) as TFLite keeps it: (O, K, K, I), or (1, K, K, O) for a depthwise convolution
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    return _equal(operator.inputs[1].values, quantize_weight(op.weight).transpose(order))
 
 
 def _audit_convolution(operator: TFLiteOperator, op: Conv, graph: Graph) -> list[str]:

@@ -12,7 +12,7 @@ from mobilesr_plugin.graph.ops import QParams
 
 CODES = QMAX - QMIN + 1
 
-BLOCK = 2**17  # values; some 1 MiB as 64-bit integers
+BLOCK = 2**16  # values; 512 KiB as 64-bit integers
 
 
 def limits(output: QParams, relu: bool) -> tuple[int, int]:
