@@ -54,7 +54,7 @@ class TFLiteRunner:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{self.name} is not a TFLite file that this machine can run: {error}") from error
-        (self.input,) = self._interpreter.get_input_details()
+        self.input = self._image_input()
         self._allocated = tuple(self.input["shape"])
         signature = self.input["shape_signature"]
         self.channels = int(signature[3])
@@ -72,6 +72,14 @@ class TFLiteRunner:
 
     def outputs(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Runs (1, H, W, C) uint8 pixels; returns every output of the file, the first as pixels."""
+        first, *others = self._run(_encode(pixels, self.input))
+        return [_decode(first), *others]
+
+    def real(self, image: np.ndarray) -> np.ndarray:
+        """Runs a file with float32 ends on (1, H, W, C) float32 in [0, 1], and returns the like."""
+        return self._run(image)[0]
+
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         if self.fixed_size not in (None, pixels.shape[1:3]):
             height, width = self.fixed_size
             raise DataError(
@@ -83,19 +91,53 @@ class TFLiteRunner:
             with silenced_native_output():
                 self._interpreter.allocate_tensors()
             self._allocated = pixels.shape
-        self._interpreter.set_tensor(self.input["index"], _encode(pixels, self.input))
+        self._interpreter.set_tensor(self.input["index"], pixels)
         self._interpreter.invoke()
-        first, *others = self._interpreter.get_output_details()
-        values = [self._interpreter.get_tensor(detail["index"]) for detail in others]
-        return [_decode(self._interpreter.get_tensor(first["index"]), first), *values]
+        details = self._interpreter.get_output_details()
+        return [self._interpreter.get_tensor(detail["index"]) for detail in details]
 
     def invoke(self) -> None:
         """Runs the file once more on the pixels it was last given; for timing."""
         self._interpreter.invoke()
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Returns the file's operators as the runtime sees them, then one DELEGATE for each part of XNNPACK."""
+        """Returns the file's operators, then one DELEGATE for each part that XNNPACK took."""
         return list(self._interpreter._get_ops_details())
+
+    def results(self) -> list[dict[str, Any]]:
+        """Returns the runtime's description of each output: type, shape, quantization."""
+        return list(self._interpreter.get_output_details())
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Returns the shape of every tensor, as of the last run; () for one that has none yet."""
+        details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+        return [
+            tuple(map(int, details[index]["shape"])) if index in details else ()
+            for index in range(max(details) + 1)
+        ]
+
+    def _image_input(self) -> dict[str, Any]:
+        """Returns the only input, an image.
+
+        Raises:
+            DataError: the file takes something else.
+        """
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise DataError(
+                f"{self.name} has {len(inputs)} inputs; it must have one, an image (1, H, W, 1 or 3)"
+            )
+        signature, dtype = inputs[0]["shape_signature"], inputs[0]["dtype"]
+        if len(signature) != 4 or signature[0] not in (1, -1) or signature[3] not in (1, 3):
+            got = ", ".join("?" if size == -1 else str(size) for size in signature)
+            raise DataError(
+                f"{self.name} takes ({got}); it must be an image (1, H, W, 1 or 3), channels last"
+            )
+        if dtype not in (np.uint8, np.int8, np.float32):
+            raise DataError(
+                f"{self.name} takes {np.dtype(dtype).name}; it must be uint8, int8 or float32 in [0, 1]"
+            )
+        return dict(inputs[0])
 
 
 class OnnxRunner:
@@ -131,9 +173,13 @@ class OnnxRunner:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Runs (N, H, W, C) uint8 pixels; returns (N, H * s, W * s, C) uint8."""
-        image = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-        (result,) = self._session.run(None, {self._input: image})
-        return to_uint8(result.transpose(0, 2, 3, 1))
+        return to_uint8(self.real(pixels.astype(np.float32) / np.float32(255)))
+
+    def real(self, image: np.ndarray) -> np.ndarray:
+        """Runs (N, H, W, C) float32 in [0, 1]; returns (N, H * s, W * s, C) float32."""
+        channels_first = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+        (result,) = self._session.run(None, {self._input: channels_first})
+        return np.asarray(result).transpose(0, 2, 3, 1)
 
 
 def to_uint8(real: np.ndarray) -> np.ndarray:
@@ -150,8 +196,8 @@ def _encode(pixels: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255)
 
 
-def _decode(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    match detail["dtype"]:
+def _decode(values: np.ndarray) -> np.ndarray:
+    match values.dtype:
         case np.uint8:
             return values
         case np.int8:

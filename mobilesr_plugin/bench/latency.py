@@ -1,4 +1,4 @@
-"""Latency of exported files, measured alternately in one process so that ratios can be trusted.
+"""Latency of checkpoints and exported files, measured alternately in one process.
 
 Machines are noisy: a file is never timed in a run of its own. Each round runs every file once, in an
 order that rotates, and the figures are medians over the rounds.
@@ -6,18 +6,15 @@ order that rotates, and the figures are medians over the rounds.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mobilesr_plugin.errors import OptionError
-from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
-
-WARM_UP = 3
+from mobilesr_plugin.bench.memory import peak_memory
+from mobilesr_plugin.bench.rounds import Progress, alternate, check_runs
+from mobilesr_plugin.bench.runnable import open_runnable
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,24 @@ class Latency:
 
     Attributes:
         file: Its name.
+        part: What of it runs, such as ``float network, PyTorch``; empty if it is the file as it is.
         median: Milliseconds.
         low, high: 10th and 90th percentile, milliseconds.
-        ratio: Median over that of the first file.
+        ratio: Its times over those of the first file: median over the rounds of the ratio within a round.
+        peak_bytes: Most memory that it takes; see ``memory.peak_memory``. None if not measured.
+        xnnpack: Operators of a .tflite file that XNNPACK took, in order; None for other files.
+        builtin: Operators that were left to TFLite's own kernels.
     """
 
     file: str
+    part: str
     median: float
     low: float
     high: float
     ratio: float
+    peak_bytes: int | None
+    xnnpack: tuple[str, ...] | None
+    builtin: tuple[str, ...] | None
 
 
 def measure(
@@ -45,51 +50,32 @@ def measure(
     threads: int = 2,
     runs: int = 21,
     kernels: str = "xnnpack",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    with_memory: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> list[Latency]:
-    """Times .tflite and .onnx files on the same seeded image.
+    """Times .tflite, .onnx and .pth files on the same seeded image.
 
     Args:
         files: The first one is the base of the ratios.
         size: (height, width) of the image, which fixed-size files must have.
         threads: Processor threads.
-        runs: Rounds that count, after WARM_UP that do not.
+        runs: Rounds that count, after some that do not.
         kernels: For TFLite: ``xnnpack`` or ``tflite_builtin``.
+        with_memory: Measure memory too, which starts a process for each file.
         progress: Called with the number of rounds done and of all.
 
     Raises:
-        DataError: a file cannot be read, or has another size.
+        DataError, CheckpointError: a file cannot be read, or has another size.
         OptionError: a file of another kind, or too few runs.
     """
-    if runs < 3:
-        raise OptionError(f"runs is {runs}; a median needs at least 3")
-    calls = [_prepared_call(path, size, threads, kernels) for path in files]
-    times: list[list[float]] = [[] for _ in files]
-    for round_ in range(WARM_UP + runs):
-        for step in range(len(calls)):
-            index = (round_ + step) % len(calls)
-            started = time.perf_counter()
-            calls[index]()
-            if round_ >= WARM_UP:
-                times[index].append((time.perf_counter() - started) * 1e3)
-        progress(round_ + 1, WARM_UP + runs)
-    medians = [statistics.median(own) for own in times]
+    check_runs(runs)
+    opened = [open_runnable(path, size, threads=threads, kernels=kernels) for path in files]
+    peaks = [peak_memory(path, size, threads, kernels) if with_memory else None for path in files]
+    times = alternate([each.run for each in opened], runs, progress)
     results = []
-    for path, own, median in zip(files, times, medians, strict=True):
-        low, high = (float(value) for value in np.percentile(own, [10, 90]))
-        results.append(Latency(path.name, median, low, high, median / medians[0]))
+    for path, each, own, peak in zip(files, opened, times, peaks, strict=True):
+        low, median, high = (float(value) for value in np.percentile(own, [10, 50, 90]))
+        ratio = float(np.median(own / times[0]))
+        taken = each.xnnpack, each.builtin
+        results.append(Latency(path.name, each.part, median, low, high, ratio, peak, *taken))
     return results
-
-
-def _prepared_call(path: Path, size: tuple[int, int], threads: int, kernels: str) -> Callable[[], object]:
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
-    match path.suffix:
-        case ".tflite":
-            runner = TFLiteRunner(path, threads=threads, kernels=kernels)
-            runner(pixels[..., : runner.channels])
-            return runner.invoke
-        case ".onnx":
-            onnx = OnnxRunner(path, threads=threads)
-            image = pixels[..., : onnx.channels]
-            return lambda: onnx(image)
-    raise OptionError(f"{path} is no .tflite or .onnx file; export a checkpoint with mobilesr-export first")
