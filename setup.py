@@ -30,10 +30,11 @@ BASE = [
     "opencv-python>=4.9",
     "scipy>=1.11",
     "scikit-image>=0.22",
-    "pillow>=10",
+    "pillow>=10.1",
     "lmdb>=1.4",
     "pyyaml>=6",
     "tqdm>=4.66",
+    "jinja2>=3.1",
     "typer>=0.12",
     "rich>=13",
 ]
@@ -46,7 +47,18 @@ EXPORT = [
     "tensorflow>=2.19,<2.20",
     "ai-edge-litert>=2.1,<2.2",
 ]
-DEV = ["pytest>=8", "ruff>=0.15", "mypy>=1.15", "types-PyYAML>=6", "types-tqdm>=4.66", "setuptools>=77"]
+# Arm's compiler Vela, for `mobilesr bench latency --npu`.
+NPU = ["ethos-u-vela>=5.2,<6"]
+VIDEO = ["av>=17"]  # `mobilesr upscale` on videos
+DEV = [
+    "pytest>=8",
+    "ruff>=0.15",
+    "mypy>=1.15",
+    "types-PyYAML>=6",
+    "types-tqdm>=4.66",
+    "setuptools>=77",
+    "playwright>=1.49",  # drives the Chromium that is installed; brings none
+]
 
 
 class BuildWithHook(build_py):
@@ -117,9 +129,9 @@ setup(
     # several milliseconds in every Python start.
     package_dir={"": "."},
     packages=find_packages(include=["mobilesr_plugin", "mobilesr_plugin.*"]),
-    package_data={"mobilesr_plugin": ["py.typed"]},
+    package_data={"mobilesr_plugin": ["py.typed", "templates/*"]},
     install_requires=BASE,
-    extras_require={"export": EXPORT, "dev": DEV},
+    extras_require={"export": EXPORT, "video": VIDEO, "npu": NPU, "dev": DEV},
     entry_points={
         "console_scripts": [
             "mobilesr = mobilesr_plugin.cli.main:main",

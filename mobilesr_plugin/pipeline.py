@@ -16,11 +16,12 @@ from typing import Any
 
 from torch import nn
 
-from mobilesr_plugin import checkpoint, report
+from mobilesr_plugin import checkpoint, model_card, report
 from mobilesr_plugin.colour import rgb_to_ycbcr
 from mobilesr_plugin.data.calibration import calibration_images
 from mobilesr_plugin.data.samples import sample_images
 from mobilesr_plugin.errors import ExportError, OptionError, VerificationError
+from mobilesr_plugin.export.metadata import contract, with_contract
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
 from mobilesr_plugin.graph.lower import lower
@@ -105,10 +106,12 @@ def export(
         verification = verify(prepared, staging, sizes, options)
         problems = verification.problems
         progress("writing the report")
+        write_contracts(prepared, staging, sizes, options.io, verification)
         content = report.build(
             name=prepared.name,
             graph=graph,
             source=prepared.source,
+            command=report.export_command(ckpt, options, opt_path),
             io=options.io,
             sizes=[parse_size(size) for size in sizes],
             operators={path.name: operator_names(path) for path in sorted(staging.glob("*.tflite"))},
@@ -117,6 +120,8 @@ def export(
             files=[describe_file(path) for path in sorted(staging.iterdir())],
             seconds=time.perf_counter() - started,
         )
+        (staging / model_card.FILE).write_text(model_card.markdown(content))
+        content["files"].append(describe_file(staging / model_card.FILE))
         (staging / "report.json").write_text(json.dumps(content, indent=2) + "\n")
         (staging / "report.md").write_text(report.markdown(content))
         if problems:
@@ -189,6 +194,33 @@ def verify(prepared: Prepared, folder: Path, sizes: Sequence[str], options: Expo
     verify_int8(found, folder, int8_files, graph, images, io=options.io, kernel_sets=options.kernels)
     verify_onnx_and_float(found, folder, name, graph, prepared.float_network, images)
     return found
+
+
+def write_contracts(
+    prepared: Prepared, folder: Path, sizes: Sequence[str], io: str, verification: Verification
+) -> None:
+    """Adds to each TFLite file what goes in, what comes out, and on which kernels it was verified."""
+    name, graph = prepared.name, prepared.quantized
+    files: list[tuple[str, str, str, tuple[int, int] | None]] = [
+        (int8_name(name), "int8", io, None),
+        (f"{name}_fp32.tflite", "float32", "float32", None),
+        (f"{name}_fp16.tflite", "float16", "float32", None),
+        *((int8_name(name, size), "int8", io, parse_size(size)) for size in sizes),
+    ]
+    for file, weights, dtype, size in files:
+        wrong = weights != "int8" or any(problem.startswith(f"{file}:") for problem in verification.problems)
+        ends = report.ends(graph, dtype)
+        described = contract(
+            model=name,
+            scale=graph.scale,
+            colour=ends["colour"],
+            weights=weights,
+            ends=ends,
+            size=size,
+            kernels=[] if wrong else [on for on, found in verification.parity.items() if file in found],
+            source=prepared.source["sha256"],
+        )
+        (folder / file).write_bytes(with_contract((folder / file).read_bytes(), described))
 
 
 def int8_name(name: str, size: str | None = None) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from mobilesr_plugin.graph.int8 import QMIN
 from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.options import ExportOptions
 from mobilesr_plugin.verify.files import Verification
 from mobilesr_plugin.versions import versions
 
@@ -16,6 +20,7 @@ def build(
     name: str,
     graph: Graph,
     source: dict[str, str],
+    command: str,
     io: str,
     sizes: list[tuple[int, int]],
     operators: dict[str, list[str]],
@@ -34,7 +39,8 @@ def build(
         "params": graph.parameters,
         "macs": {f"{height}x{width}": graph.macs(height, width) for height, width in sizes},
         "source": source,
-        "io": _ends(graph, io),
+        "command": command,
+        "io": ends(graph, io),
         "ops": operators,
         "parity": verification.parity,
         "calibration": calibration,
@@ -44,16 +50,37 @@ def build(
     }
 
 
-def _ends(graph: Graph, io: str) -> dict[str, Any]:
-    ends: dict[str, Any] = {"layout": "NHWC", "colour": "RGB" if graph.input.channels == 3 else "Y"}
+def export_command(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> str:
+    """Returns the command that repeats an export; paths below the working directory are relative."""
+    given = {"ckpt": ckpt, "opt": opt_path, "calib": options.calib, "out": options.out}
+    words = ["mobilesr-export"]
+    for flag, path in given.items():
+        words += [] if path is None else [f"--{flag}", _shown(Path(path))]
+    for size in options.sizes or ():
+        words += ["--size", size]
+    words += [] if options.io == ExportOptions.io else ["--io", options.io]
+    for kernels in options.kernels if options.kernels != ExportOptions.kernels else ():
+        words += ["--kernels", kernels]
+    return shlex.join(words)
+
+
+def _shown(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def ends(graph: Graph, io: str) -> dict[str, Any]:
+    """Returns layout, colour, and type and quantization of input and output, for ends of type ``io``."""
+    described: dict[str, Any] = {"layout": "NHWC", "colour": "RGB" if graph.input.channels == 3 else "Y"}
     for end, op in (("input", graph.input), ("output", graph.output)):
         assert op.output is not None
         if io == "float32":
-            ends[end] = {"dtype": io, "range": [0.0, 1.0]}
+            described[end] = {"dtype": io, "range": [0.0, 1.0]}
             continue
         zero_point = op.output.zero_point - (QMIN if io == "uint8" else 0)
-        ends[end] = {"dtype": io, "scale": op.output.scale, "zero_point": zero_point}
-    return ends
+        described[end] = {"dtype": io, "scale": op.output.scale, "zero_point": zero_point}
+    return described
 
 
 def markdown(content: dict[str, Any]) -> str:
