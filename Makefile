@@ -9,7 +9,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench-sesr demo demo-sesr test test-slow check format clean
+.PHONY: install options bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -25,7 +25,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt mobilesr_plugin/host/autoload.
 	|| $(PIP) install -q torch==$(TORCH)+cpu --extra-index-url $(CPU_INDEX) \
 	|| $(PIP) install -q torch==$(TORCH); fi
 	$(PIP) install -q --no-deps -c constraints.txt torchvision
-	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[export,dev]'
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[export,npu,video,dev]'
 	$(PIP) check
 	@touch $@
 
@@ -49,6 +49,15 @@ options: $(STAMP)
 bench-sesr: $(STAMP)
 	$(BIN)/mobilesr bench training-step --threads 2
 	$(BIN)/python tools/bench_sesr.py --data $(DATA)
+
+# The published ABPN x3 for int8, and what that costs: DATA is a folder with train_photos_480 and the test
+# sets, REFERENCE one with the published weights. STUDY="--study --residuals" adds the ablations.
+bench-accuracy: $(STAMP)
+	$(BIN)/python tools/bench_accuracy.py --data $(DATA) --reference $(REFERENCE) $(STUDY)
+
+# Every value of the pictures in DATA (folders), on both sets of kernels, for many networks.
+bench-parity: $(STAMP)
+	$(BIN)/python tools/bench_parity.py --data $(DATA)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -29,12 +29,19 @@ from test_layers import FLOORS
 from test_reference import FLOAT, PUBLISHED_PTQ
 
 from mobilesr_plugin.cli.export import export as export_command
+from mobilesr_plugin.data.cache_options import CacheOptions
 from mobilesr_plugin.data.demo import TRAINING, VALIDATION
 from mobilesr_plugin.data.images import read_image
 from mobilesr_plugin.graph import int8
 from mobilesr_plugin.graph.ops import QParams
-from mobilesr_plugin.options import ExportOptions, QuantizationOptions, TFLiteOptions, parse_block
-from mobilesr_plugin.quantization import kernels
+from mobilesr_plugin.options import (
+    ExportOptions,
+    QuantizationOptions,
+    SpeedOptions,
+    TFLiteOptions,
+    parse_block,
+)
+from mobilesr_plugin.quantization.kernels import tflite_builtin, xnnpack
 from mobilesr_plugin.runtimes import TFLiteRunner
 
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -99,6 +106,36 @@ TESTED = {
     "mobilesr bench latency published_360x640.tflite "
     "experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite --runs 31": (
         "tests/test_export.py::test_latency_table"
+    ),
+    "mobilesr bench latency experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite --per-op": (
+        "tests/test_bench_latency.py::test_tables"
+    ),
+    "mobilesr bench latency experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite --npu ethos-u65-512": (
+        "tests/test_bench_latency.py::test_tables"
+    ),
+    "mobilesr bench nodes --size 360x640 --out nodes.md nodes.png": (
+        "tests/test_bench_nodes.py::test_the_command_writes_tables_and_a_plot"
+    ),
+    "pip install '.[npu]'": "tests/test_bench_latency.py::test_vela_is_not_installed",
+    "mobilesr bench accuracy --data Set5/HR Set14/HR --protocol rgb_crop1 y_crop_scale --json accuracy.json "
+    "--model experiments/abpn_x3_qat/models/net_g_latest.pth "
+    "experiments/abpn_x3_qat/export/abpn_x3_int8.tflite": "tests/test_bench_accuracy.py::test_command",
+    "python tools/write_benchmarks.py accuracy.json --section abpn_x3_published": (
+        "tests/test_bench_accuracy.py::test_documents_get_the_table"
+    ),
+    "mobilesr import tf-abpn SR_Mobile_Quantization/experiment/base7_D4C28_bs16ps64_lr1e-3/best_status "
+    "--out abpn_x3.pth": "tests/test_importers.py::test_imported_abpn_exports_without_an_option_file",
+    "mobilesr import tf-sesr logs/x2_models/SESR_m5_f16_x2_fs256_collapsedTraining_FP32 "
+    "--out sesr_m5_x2.pth": "tests/test_importers.py::test_sesr",
+    "mobilesr import srvgg realesr-animevideov3.pth --out srvgg_x4.pth": (
+        "tests/test_importers.py::test_srvgg"
+    ),
+    "mobilesr-export --ckpt abpn_x3.pth --calib datasets/demo/train_LR_bicubic_X3_sub.lmdb": (
+        "tests/test_importers.py::test_imported_abpn_exports_without_an_option_file"
+    ),
+    "mobilesr report experiments/demo_abpn_x3_qat": "tests/test_report_html.py::test_commands",
+    "mobilesr report experiments/abpn_x3_qat --data Set5/HR Set14/HR": (
+        "tests/test_report_html.py::test_commands"
     ),
     "pip install '.[export]'": "tests/test_packaging.py::test_wheel_has_the_hook_in_its_root",
 }
@@ -326,6 +363,22 @@ def test_snippet_of_export_gives_the_devices_pixels(workspace: Workspace) -> Non
     assert np.array_equal(read_image(workspace.folder / "chelsea_x3.png"), device(image[None])[0])
 
 
+def test_snippet_of_android_reads_the_contract(workspace: Workspace) -> None:
+    export = next(command for command in RUN if "demo_abpn_x3_qat" in command)
+    assert workspace.result(export).returncode == 0
+    (snippet,) = blocks("docs/android.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{snippet}\nprint(*contract)"],
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+    )
+    printed, keys = done.stdout.splitlines()
+    assert printed == "uint8 3 ['xnnpack', 'tflite_builtin']", done.stderr
+    documented = ", ".join(row[0] for row in table("docs/android.md", "| key ")).split(", ")
+    assert sorted(keys.split()) == sorted(documented)
+
+
 def test_snippet_of_quickstart_registers() -> None:
     (snippet,) = blocks("docs/quickstart.md", "python")
     check = "from basicsr.utils.registry import MODEL_REGISTRY; assert 'QATSRModel' in MODEL_REGISTRY"
@@ -349,8 +402,6 @@ def scheme() -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_documented_scheme_is_the_implemented_one(scheme: dict[str, Any], seed: int) -> None:
-    import torch
-
     generator = np.random.default_rng(seed)
 
     def some_range() -> tuple[np.float32, int]:
@@ -359,8 +410,7 @@ def test_documented_scheme_is_the_implemented_one(scheme: dict[str, Any], seed: 
         assert QParams(float(scale), zero_point) == int8.qparams_of_range(low, high)
         return scale, zero_point
 
-    (s_in, z_in), (s_out, z_out), (s_other, z_other) = (some_range() for _ in range(3))
-
+    s_in, z_in = some_range()
     weight = generator.normal(0, 0.2, (6, 4, 3, 3)).astype(np.float32)
     weight[5] = 0
     codes, s_w = scheme["quantize_weights"](weight)
@@ -373,25 +423,68 @@ def test_documented_scheme_is_the_implemented_one(scheme: dict[str, Any], seed: 
         int8.quantize_bias(bias, QParams(float(s_in), z_in), s_w),
     )
 
-    sums = generator.integers(-(2**18), 2**18, (1, 6, 20, 20))
-    for relu in (False, True):
-        ours = kernels.requantize(
-            torch.from_numpy(sums.astype(np.float32)), float(s_in), s_w, QParams(float(s_out), z_out), relu
-        )
-        documented = scheme["requantize"](sums.transpose(0, 2, 3, 1), s_in, s_w, s_out, z_out, relu)
-        assert np.array_equal(documented, ours.numpy().transpose(0, 2, 3, 1))
 
-    left, right = generator.integers(-128, 128, (2, 1, 3, 40, 40)).astype(np.int8)
-    ours = kernels.add(
-        *(torch.from_numpy(value).float() for value in (left, right)),
-        *(QParams(float(s), z) for s, z in ((s_in, z_in), (s_other, z_other), (s_out, z_out))),
+@pytest.mark.parametrize("seed", range(5))
+def test_documented_kernels_are_the_implemented_ones(scheme: dict[str, Any], seed: int) -> None:
+    import torch
+
+    generator = np.random.default_rng(seed)
+    source, other, out = (
+        int8.qparams_of_range(-generator.exponential(), generator.exponential()) for _ in range(3)
     )
-    documented = scheme["add"](left, s_in, z_in, right, s_other, z_other, s_out, z_out)
-    assert np.array_equal(documented, ours.numpy())
+    (s_in, z_in), (s_other, z_other), (s_out, z_out) = ((q.scale, q.zero_point) for q in (source, other, out))
+    channels = 11
+    s_w = generator.exponential(1 / 64, channels)
+    slopes = generator.uniform(-0.1, 0.6, channels).astype(np.float32)
+    sums = generator.integers(-(2**16), 2**16, (1, 20, 20, channels))
+    left, right = generator.integers(-128, 128, (2, 1, 15, 20, channels)).astype(np.int8)
+
+    def codes(layer: torch.nn.Module, *inputs: np.ndarray, z_out: int = z_out) -> np.ndarray:
+        """What a layer makes of centred integers in (N, H, W, C)."""
+        tensors = [torch.from_numpy(value.astype(np.float32)).permute(0, 3, 1, 2) for value in inputs]
+        return layer(*tensors).permute(0, 2, 3, 1).numpy() + z_out
+
+    def centred(q: np.ndarray, zero_point: int) -> np.ndarray:
+        return q.astype(int) - zero_point
+
+    def same(documented: np.ndarray, ours: np.ndarray) -> bool:
+        return documented.dtype == np.int8 and np.array_equal(documented, ours)
+
+    for kernels, suffix in ((xnnpack, ""), (tflite_builtin, "_builtin")):
+        for relu in (False, True):
+            for depthwise in (False, True):
+                layer = kernels.requantization(
+                    source, s_w, out, relu=relu, depthwise=depthwise, bound=float(2**16)
+                )
+                extra = {"depthwise": depthwise} if suffix else {}
+                documented = scheme[f"requantize{suffix}"](sums, s_in, s_w, s_out, z_out, relu, **extra)
+                assert same(documented, codes(layer, sums))
+            for second in (right, right[..., :1]):
+                layer = kernels.addition(source, other, out, relu=relu)
+                ours = codes(layer, centred(left, z_in), centred(second, z_other))
+                arguments = (left, s_in, z_in, second, s_other, z_other, s_out, z_out, relu)
+                assert same(scheme[f"add{suffix}"](*arguments), ours)
+        layer = kernels.leaky_relu(source, out, 0.2)
+        documented = scheme[f"leaky_relu{suffix}"](left, s_in, z_in, 0.2, s_out, z_out)
+        assert same(documented, codes(layer, centred(left, z_in)))
+        for factor in (2, 3, 4):
+            layer = kernels.resize_bilinear(source, factor, fixed_size=True)
+            documented = scheme[f"resize_bilinear{suffix}"](left, factor)
+            assert same(documented, codes(layer, centred(left, z_in), z_out=z_in))
+        layer = kernels.relu(source, out)
+        assert same(scheme["relu_builtin"](left, s_in, z_in, s_out, z_out), codes(layer, centred(left, z_in)))
+        layer = kernels.prelu(source, out, slopes)
+        documented = scheme["prelu_builtin"](left, s_in, z_in, slopes, s_out, z_out)
+        assert same(documented, codes(layer, centred(left, z_in)))
 
 
 def test_yaml_blocks_are_valid() -> None:
-    known = {"quantization": QuantizationOptions, "export": ExportOptions, "tflite": TFLiteOptions}
+    known = {
+        "quantization": QuantizationOptions,
+        "export": ExportOptions,
+        "tflite": TFLiteOptions,
+        "speed": SpeedOptions,
+    }
     shown = [yaml.safe_load(fence.text) for fence in fences() if fence.language == "yaml"]
     assert {key for block in shown for key in block} == set(known)
     for block in shown:
@@ -403,10 +496,16 @@ def test_yaml_blocks_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "block"), [("docs/quantization.md", QuantizationOptions), ("docs/export.md", ExportOptions)]
+    ("file", "head", "block"),
+    [
+        ("docs/quantization.md", "| key ", QuantizationOptions),
+        ("docs/export.md", "| key ", ExportOptions),
+        ("docs/training-speed.md", "| key |", CacheOptions),
+        ("docs/training-speed.md", "| key of `speed` ", SpeedOptions),
+    ],
 )
-def test_option_keys(file: str, block: type) -> None:
-    rows = {key: yaml.safe_load(default) for key, default, _ in table(file, "| key ")}
+def test_option_keys(file: str, head: str, block: type) -> None:
+    rows = {key: yaml.safe_load(default) for key, default, _ in table(file, head)}
     fields = {field.name: field.default for field in dataclasses.fields(block)}
     assert list(rows) == list(fields)
     assert {key: tuple(v) if isinstance(v, list) else v for key, v in rows.items()} == fields

@@ -19,20 +19,21 @@ FLOORS = {
     "quantization": 3,
     "checkpoint": 4,
     "runtimes": 4,
+    "networks_from_files": 5,
     "models": 5,
     "export": 5,
     "importers": 5,
-    **dict.fromkeys(["verify", "bench"], 6),
-    "report": 7,
+    **dict.fromkeys(["verify", "bench", "upscaling"], 6),
+    **dict.fromkeys(["report", "model_card"], 7),
     "pipeline": 8,
-    "export_hook": 9,
+    **dict.fromkeys(["export_hook", "html_report"], 9),
     "cli": 10,
 }
 # Who may import these packages, and only inside functions.
 HEAVY = {
-    "onnx": ("export/onnx_file.py",),
+    "onnx": ("export/onnx_file.py", "upscaling/field_of_onnx.py"),
     "onnx2tf": ("export/tflite_file.py",),
-    "tensorflow": ("export/tflite_file.py", "importers/tensorflow_source.py"),
+    "tensorflow": ("bench/node_graphs.py", "export/tflite_file.py", "importers/tensorflow_source.py"),
 }
 # host starts what lies above it, by name and only when BasicSR is imported.
 STARTER = "host"

@@ -14,6 +14,8 @@ from host_fixtures import ROOT
 
 import mobilesr_plugin
 
+TEMPLATES = ("model_card.md.jinja", "report.html.jinja", "report.css", "report.js")
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,6 +55,7 @@ def test_wheel_has_the_hook_in_its_root(source: Path, tmp_path: Path, hook: str)
         assert top == {"mobilesr_plugin", "mobilesr_autoload.py", "mobilesr_autoload.pth"}
         assert "mobilesr_plugin/py.typed" in names
         assert "mobilesr_plugin/host/activation.py" in names
+        assert {f"mobilesr_plugin/templates/{name}" for name in TEMPLATES} <= set(names)
     else:
         # a plain path entry: an import finder would cost milliseconds in every Python start
         assert top == {

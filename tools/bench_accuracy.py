@@ -33,13 +33,12 @@ STUDY_ITERATIONS = 1000
 CHOICES = {
     "all of them": "",
     "learned ranges: frozen": "quantization:ranges=frozen",
+    "ranges at 0.1 of the learning rate: at 1": "quantization:range_lr=1.0",
     "first ranges, auto: minmax": "quantization:observer=minmax",
     "first ranges, auto: percentile 99.99": "quantization:observer=percentile quantization:percentile=99.99",
     "distillation: ground truth, L1": "quantization:distillation=false train:pixel_opt:type=L1Loss",
     "learning rate 2e-4: 1e-4": "train:optim_g:lr=0.0001",
-    "learning rate 2e-4: 5e-4": "train:optim_g:lr=0.0005",
     "cosine schedule: constant": "train:scheduler:eta_min=0.0002",
-    "no averaging: EMA 0.999": "train:ema_decay=0.999",
 }
 
 
@@ -102,7 +101,10 @@ def losses_by_set(content: dict[str, Any], file: Path, float_file: Path) -> dict
 def _prepare(data: Path, reference: Path) -> None:
     """Imports the weights, makes the training set, and quantizes without training."""
     FLOAT.parent.mkdir(parents=True, exist_ok=True)
-    photos = f"mobilesr data prepare --hr {data}/train_photos_480 --scale 3 --out datasets/study --name train --step 480"
+    photos = (
+        f"mobilesr data prepare --hr {data}/train_photos_480 --scale 3 --out datasets/study --name train "
+        "--step 480"
+    )
     run("1/6", "published weights", f"mobilesr import tf-abpn {reference}/savedmodel --out {FLOAT}", _log(1))
     run("2/6", "training photographs", photos, _log(2))
     quantize = f"mobilesr-export --ckpt {FLOAT} --calib {CALIBRATION} --out {PTQ}"
