@@ -51,6 +51,7 @@ EXPORT = [
 NPU = ["ethos-u-vela>=5.2,<6"]
 VIDEO = ["av>=17"]  # `mobilesr upscale` on videos
 DEV = [
+    *VIDEO,
     "pytest>=8",
     "ruff>=0.15",
     "mypy>=1.15",

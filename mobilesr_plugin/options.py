@@ -1,4 +1,4 @@
-"""The ``quantization:`` and ``export:`` blocks of an option file, as frozen dataclasses.
+"""The blocks of an option file that are ours, as frozen dataclasses.
 
 Unknown keys are errors that list the known ones.
 """
@@ -19,6 +19,7 @@ from mobilesr_plugin.errors import MissingExtraError, OptionError
 OBSERVERS = ("auto", "minmax", "moving_average", "mse", "percentile")
 RANGES = ("learned", "frozen")
 KERNELS = ("xnnpack", "tflite_builtin")
+FAST_MODELS = ("MobileSRModel", "QATSRModel")
 IO_DTYPES = ("uint8", "int8", "float32")
 
 Block = TypeVar("Block")
@@ -37,6 +38,7 @@ class QuantizationOptions:
             ranges, before the first step.
         observe_iters: Iterations in which ranges still follow the observer while weights are trained.
         ranges: What happens to the ranges after that: ``learned`` with the weights, or ``frozen``.
+        range_lr: Learning rate of the ranges over that of the weights.
         freeze_ranges_at: Iteration from which learned ranges stay as they are; None: never.
         distillation: Learn the float network's output instead of the ground truth.
         kernels: Whose arithmetic validation follows: ``xnnpack``, or ``tflite_builtin`` for TFLite's own
@@ -45,9 +47,10 @@ class QuantizationOptions:
 
     observer: str = "auto"
     percentile: float = 99.999
-    calibration_images: int = 128
+    calibration_images: int = 512
     observe_iters: int = 0
     ranges: str = "learned"
+    range_lr: float = 0.1
     freeze_ranges_at: int | None = None
     distillation: bool = True
     kernels: str = "xnnpack"
@@ -59,6 +62,7 @@ class QuantizationOptions:
         _number("quantization: percentile", self.percentile, above=50.0, most=100.0)
         _integer("quantization: calibration_images", self.calibration_images, least=1)
         _integer("quantization: observe_iters", self.observe_iters, least=0)
+        _number("quantization: range_lr", self.range_lr, above=0.0, most=10.0)
         if self.freeze_ranges_at is not None:
             _integer("quantization: freeze_ranges_at", self.freeze_ranges_at, least=0)
         if self.observe_iters and self.observer in ("auto", "mse"):
@@ -124,6 +128,37 @@ class TFLiteOptions:
         _integer("tflite: threads", self.threads, least=1)
 
 
+@dataclass(frozen=True)
+class SpeedOptions:
+    """How MobileSRModel and QATSRModel take a training step. The defaults change results by rounding only.
+
+    Attributes:
+        channels_last: Memory order NHWC.
+        amp: ``bfloat16``: convolutions of a training step in 16 bits (autocast); None: float32.
+        compile: Compile network and loss with torch.compile, which needs a C++ compiler (GPU: Triton).
+        fused_optimizer: One kernel for the whole step of Adam, AdamW or SGD.
+        cuda_graphs: On a GPU, with ``compile``: replay the step as a CUDA graph.
+        keep_memory: On Linux: do not give freed memory back to the system between layers.
+    """
+
+    channels_last: bool = True
+    amp: str | None = None
+    compile: bool = False
+    fused_optimizer: bool = True
+    cuda_graphs: bool = False
+    keep_memory: bool = True
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name != "amp" and not isinstance(getattr(self, field.name), bool):
+                value = getattr(self, field.name)
+                raise OptionError(f"speed: {field.name} is {value!r}; it must be true or false")
+        if self.amp not in (None, "bfloat16"):
+            raise OptionError(f"speed: amp is {self.amp!r}; it must be bfloat16, or ~ for float32")
+        if self.cuda_graphs and not self.compile:
+            raise OptionError("speed: cuda_graphs needs compile: true as well")
+
+
 def default_size(channels: int, scale: int) -> str:
     """Returns the size that an export takes where none is given; see ExportOptions."""
     return "1080x1920" if (channels, scale) == (1, 2) else "360x640"
@@ -170,6 +205,7 @@ def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
 _TOP_LEVEL = (
     *("name", "model_type", "scale", "num_gpu", "manual_seed", "datasets", "network_g", "network_d", "path"),
     *("train", "val", "logger", "dist_params", "find_unused_parameters", "quantization", "export", "tflite"),
+    "speed",
 )
 
 
@@ -185,6 +221,11 @@ def check(opt: Mapping[str, Any]) -> None:
             raise OptionError(f"unknown key {key!r}; did you mean {close[0]}?")
     parse_block(opt, "quantization", QuantizationOptions)
     parse_block(opt, "tflite", TFLiteOptions)
+    parse_block(opt, "speed", SpeedOptions)
+    if opt.get("speed") and opt.get("model_type") not in FAST_MODELS:
+        raise OptionError(
+            f"speed: is for model_type {' and '.join(FAST_MODELS)}, not {opt.get('model_type')}"
+        )
     if opt.get("export") is not None:
         _check_export(opt)
     _check_network(opt)
@@ -224,15 +265,17 @@ def _check_network(opt: Mapping[str, Any]) -> None:
 
     network = dict(opt.get("network_g") or {})
     kind = network.pop("type", None)
-    if kind is None or kind not in ARCH_REGISTRY:
+    registered = kind if kind in ARCH_REGISTRY else f"{kind}_basicsr"  # where BasicSR looks next
+    if registered not in ARCH_REGISTRY:
         return  # BasicSR names the missing registration itself
-    parameters = inspect.signature(ARCH_REGISTRY.get(kind)).parameters
+    parameters = inspect.signature(ARCH_REGISTRY.get(registered)).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     check_keys(f"network_g ({kind})", network, list(parameters))
-    upscale, scale = network.get("upscale"), opt.get("scale")
-    if upscale is not None and scale is not None and upscale != scale:
-        raise OptionError(f"network_g: upscale is {upscale}, but scale is {scale}; they must be equal")
+    scale = opt.get("scale")
+    for key in ("upscale", "scale"):  # ECBSR has the second one
+        if None not in (network.get(key), scale) and network[key] != scale:
+            raise OptionError(f"network_g: {key} is {network[key]}, but scale is {scale}; they must be equal")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

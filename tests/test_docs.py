@@ -137,6 +137,16 @@ TESTED = {
     "mobilesr report experiments/abpn_x3_qat --data Set5/HR Set14/HR": (
         "tests/test_report_html.py::test_commands"
     ),
+    "mobilesr upscale photo.jpg --model experiments/demo_abpn_x3_qat/export/abpn_x3_int8.tflite": (
+        "tests/test_upscale.py::test_formats"
+    ),
+    "mobilesr upscale photos 'more/*.png' clip.mp4 "
+    "--model experiments/demo_abpn_x3_qat/models/net_g_latest.pth --out large": (
+        "tests/test_upscale_video.py::test_pictures_and_videos_mixed"
+    ),
+    "python tools/bench_upscale.py experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite": (
+        "tests/test_upscale_video.py::test_the_benchmark_measures_both"
+    ),
     "pip install '.[export]'": "tests/test_packaging.py::test_wheel_has_the_hook_in_its_root",
 }
 # The same as a command in RUN, for DIV2K instead of the demo.

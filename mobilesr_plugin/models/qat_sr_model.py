@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.errors import CheckpointError, OptionError
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.models.mobile_sr_model import MobileSRModel
+from mobilesr_plugin.models.speed import uncompiled
 from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization import calibrate
 from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer
 from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
+from mobilesr_plugin.quantization.ranks import gathered
 
 
 @MODEL_REGISTRY.register()
@@ -47,6 +49,7 @@ class QATSRModel(MobileSRModel):
         self.quantization = parse_block(opt, "quantization", QuantizationOptions)
         self._calibration: list[tuple[torch.Tensor, torch.Tensor]] = []  # images and float results
         self._integer_network: IntegerNetwork | None = None
+        self._observing = False
         self._float_network: nn.Module | None = None  # what training started from, and the teacher
 
         self._float_description: Mapping[str, Any] | None = None  # its network_g
@@ -57,6 +60,8 @@ class QATSRModel(MobileSRModel):
             calibrate.start_quantizing(network)
         else:
             calibrate.start_calibration(network)
+        for quantizer in quantizers_of(network).values():
+            quantizer.across_ranks = opt["dist"]
         if self.is_train and self.quantization.ranges == "learned":
             # Before DistributedDataParallel, which averages the gradients of what learns when it is made.
             for quantizer in quantizers_of(network).values():
@@ -64,7 +69,8 @@ class QATSRModel(MobileSRModel):
         self.net_g = self.model_to_device(network)
         self.print_network(self.net_g)
         if self._float_network is not None:
-            self._float_network = self._float_network.to(self.device).eval().requires_grad_(False)
+            teacher = self._float_network.to(self.device).eval().requires_grad_(False)
+            self._float_network = self.speed.arrange(teacher)
         if self.is_train:
             self.init_training_settings()
         elif not self._calibrated:
@@ -120,6 +126,8 @@ class QATSRModel(MobileSRModel):
             self._init_averaged_network()
         self.setup_optimizers()
         self.setup_schedulers()
+        teacher = self._float_network if self.quantization.distillation else None
+        self._speed_up(self.get_bare_model(self.net_g), teacher)
 
     def _init_averaged_network(self) -> None:
         """Copies the network, quantizers and all; when resuming, the averaged weights are loaded."""
@@ -141,7 +149,9 @@ class QATSRModel(MobileSRModel):
             if parameter.requires_grad and id(parameter) not in known
         ]
         settings = dict(self.opt["train"]["optim_g"])
-        groups = [{"params": weights}] + ([{"params": ends}] if ends else [])
+        groups: list[dict[str, Any]] = [{"params": weights}]
+        if ends:
+            groups.append({"params": ends, "lr": settings["lr"] * self.quantization.range_lr})
         self.optimizer_g = self.get_optimizer(settings.pop("type"), groups, **settings)
         self.optimizers.append(self.optimizer_g)
 
@@ -161,33 +171,40 @@ class QATSRModel(MobileSRModel):
         if not self._calibrated:
             self._calibrate_on_batch()
             return
-        self._observe(current_iter <= self.quantization.observe_iters)
-        if self.quantization.distillation:
-            assert self._float_network is not None
-            with torch.no_grad():
-                self.gt = self._float_network(self.lq)
-        super().optimize_parameters(current_iter)
+        observing = current_iter <= self.quantization.observe_iters
+        self._observe(observing)
+        with uncompiled() if observing else contextlib.nullcontext():
+            if self.quantization.distillation:
+                assert self._float_network is not None
+                with torch.no_grad():
+                    self.gt = self._float_network(self.lq)
+            super().optimize_parameters(current_iter)
         self._schedule_waits = False
 
     def _observe(self, enabled: bool) -> None:
-        for quantizer in self._quantizers().values():
-            quantizer.enable_observer(enabled)
+        if enabled != self._observing:
+            self._observing = enabled
+            for quantizer in self._quantizers().values():
+                quantizer.enable_observer(enabled)
 
     def _calibrate_on_batch(self) -> None:
-        with torch.no_grad():
-            self._calibration.append((self.lq, self.net_g(self.lq)))
-        self.log_dict: OrderedDict[str, float] = OrderedDict()
+        with torch.no_grad(), uncompiled():
+            images, results = self.lq, self.net_g(self.lq)
+        if self.opt["dist"]:
+            images, results = gathered(images), gathered(results)
+        self._calibration.append((images, results))
+        self.log_dict: dict[str, torch.Tensor] = {}
         if self._calibrated_images() >= self.quantization.calibration_images:
             self._finish_calibration()
 
     def _calibrated_images(self) -> int:
-        return sum(len(images) for images, _ in self._calibration) * self.opt.get("world_size", 1)
+        return sum(len(images) for images, _ in self._calibration)
 
     def _finish_calibration(self) -> None:
         network = self.get_bare_model(self.net_g)
         images, results = zip(*self._calibration, strict=True)
-        errors = calibrate.finish_calibration(network, images, results)
-        self._agree_on_ranges()
+        with uncompiled():
+            errors = calibrate.finish_calibration(network, images, results)
         self._calibrated = True
         if hasattr(self, "net_g_ema"):
             self.net_g_ema.load_state_dict(network.state_dict())
@@ -197,15 +214,6 @@ class QATSRModel(MobileSRModel):
             f"Calibrated the int8 ranges on {self._calibrated_images()} training images{chosen}."
         )
         self._calibration.clear()
-
-    def _agree_on_ranges(self) -> None:
-        """Gives all processes of a distributed run the mean of the ranges that they found."""
-        if not self.opt["dist"]:
-            return
-        for quantizer in self._quantizers().values():
-            for end in (quantizer.low, quantizer.high):
-                torch.distributed.all_reduce(end.data)
-                end.data.div_(torch.distributed.get_world_size())
 
     def test(self) -> None:
         """Runs the network in integers, as the device does."""
