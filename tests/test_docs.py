@@ -158,6 +158,8 @@ MAKE = {
     "make demo": "\ndemo:",
     "make test": "\ntest:",
     'make bench-sesr DATA="Set5/HR Set14/HR Urban100_first20/HR"': "\nbench-sesr:",
+    'make bench-parity DATA="Set5/HR Set14/HR DIV2K_valid_crop256/HR Urban100_first20/HR"': "\nbench-parity:",
+    "make bench-accuracy DATA=../shared/data REFERENCE=../shared/reference": "\nbench-accuracy:",
     "make install": "\ninstall:",
     "source .venv/bin/activate": "-m venv .venv",
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": (
@@ -523,7 +525,7 @@ def test_option_keys(file: str, head: str, block: type) -> None:
 
 def test_flags_of_export() -> None:
     flags = [row[0] for row in table("docs/export.md", "| flag ")]
-    assert flags == [f"--{name}" for name in ("ckpt", "opt", "out", "size", "io", "calib")]
+    assert flags == [f"--{name}" for name in ("ckpt", "opt", "out", "size", "io", "calib", "kernels")]
     assert {flag.removeprefix("--") for flag in flags} == set(inspect.signature(export_command).parameters)
 
 

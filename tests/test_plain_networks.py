@@ -105,9 +105,7 @@ def test_ecbsr_becomes_single_convolutions() -> None:
 def test_the_base_of_srvgg_is_an_anchor(built: Callable[[str], Built]) -> None:
     """Nearest upsampling and an addition at high resolution become copies of the image before the shuffle."""
     kinds = [operator.kind for operator in read_operators(built("SRVGGNetCompact relu")[2])]
-    assert sorted(kinds) == sorted(
-        ["QUANTIZE", *["CONV_2D"] * 6, "ADD", "DEPTH_TO_SPACE", "QUANTIZE"]
-    )
+    assert sorted(kinds) == sorted(["QUANTIZE", *["CONV_2D"] * 6, "ADD", "DEPTH_TO_SPACE", "QUANTIZE"])
 
 
 def test_a_network_without_a_clamp_is_fixed_to_pixels() -> None:

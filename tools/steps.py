@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 
 
-def run(progress: str, what: str, command: str, log: Path) -> float:
+def run(progress: str, what: str, command: str, log: Path, *, threads: int | None = None) -> float:
     """Runs one command of the environment's programs and returns its seconds; leaves if it fails.
 
     Args:
@@ -19,6 +20,7 @@ def run(progress: str, what: str, command: str, log: Path) -> float:
         what: What the step does.
         command: Program and arguments; the program is one of the running interpreter's environment.
         log: File for its output.
+        threads: Threads of its arithmetic; with 1, the same seed gives the same weights.
     """
     print(f"[{progress}] {what}\n      $ {command}", flush=True)
     program, *arguments = shlex.split(command)
@@ -26,7 +28,11 @@ def run(progress: str, what: str, command: str, log: Path) -> float:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         done = subprocess.run(
-            [str(BIN / program), *arguments], stdout=output, stderr=subprocess.STDOUT, check=False
+            [str(BIN / program), *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+            check=False,
         )
     if done.returncode:
         print(log.read_text()[-3000:], file=sys.stderr)

@@ -33,7 +33,7 @@ class ABPN(nn.Module):
         residual: What is added to the convolutions' result. ``anchor``: the input pixel, before the
             pixel shuffle (the paper's proposal). ``nearest``, ``bilinear``: the upsampled input,
             after it. ``feature``: the first convolution's features, after the hidden ones.
-            ``none``: nothing. The paper's section 3.3 compares them.
+            ``none`` or None: nothing. The paper's section 3.3 compares them.
         image_space_conv: Adds the last convolution, which works on ``num_out_ch * upscale**2``
             channels (+0.11 dB in the paper).
 
@@ -48,12 +48,13 @@ class ABPN(nn.Module):
         num_feat: int = 28,
         num_block: int = 4,
         upscale: int = 3,
-        residual: str = "anchor",
+        residual: str | None = "anchor",
         image_space_conv: bool = True,
     ) -> None:
         super().__init__()
         if upscale < 2:
             raise OptionError(f"ABPN: upscale is {upscale}; it must be 2 or more")
+        residual = residual or "none"
         if residual not in RESIDUALS:
             raise OptionError(f"ABPN: residual is {residual!r}; it must be one of {', '.join(RESIDUALS)}")
         if residual in ("anchor", "nearest", "bilinear") and num_in_ch != num_out_ch:

@@ -35,9 +35,7 @@ def bare_convolutions(content: bytes) -> bytes:
     model = TFLiteModel(content)
     writer = {tensor: index for index in range(len(model.kinds)) for tensor in model.outputs(index)}
     kept = [
-        index
-        for index, kind in enumerate(model.kinds)
-        if kind in CONVOLUTIONS and not _copies(model, index)
+        index for index, kind in enumerate(model.kinds) if kind in CONVOLUTIONS and not _copies(model, index)
     ]
     if not kept:
         raise DataError("the file has no convolution")

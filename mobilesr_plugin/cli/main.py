@@ -14,6 +14,9 @@ from mobilesr_plugin.cli.bench import bench_app
 from mobilesr_plugin.cli.data import data_app
 from mobilesr_plugin.cli.export import export
 from mobilesr_plugin.cli.import_ import import_command
+from mobilesr_plugin.cli.many_values import ManyValues
+from mobilesr_plugin.cli.report import report
+from mobilesr_plugin.cli.upscale import upscale
 from mobilesr_plugin.errors import MobileSRError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -28,7 +31,9 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.command("export")(export)
+app.command("upscale")(upscale)
 app.command("import")(import_command)
+app.command("report", cls=ManyValues)(report)
 
 
 @app.callback(invoke_without_command=True)

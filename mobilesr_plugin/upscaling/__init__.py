@@ -1,0 +1,1 @@
+"""Pictures and videos through a network: reading, tiles, colour, writing."""
