@@ -245,6 +245,9 @@ def test_meta_info_file(data: Path) -> None:
 
 
 def test_other_types_are_left_alone_and_subclasses_are_not() -> None:
+    import mobilesr_plugin
+
+    mobilesr_plugin.register()
     from basicsr.data.paired_image_dataset import PairedImageDataset
     from basicsr.utils.registry import DATASET_REGISTRY
 

@@ -111,7 +111,9 @@ def test_every_number_arrives(exported: Export) -> None:
 
 def test_the_audit_sees_another_network(exported: Export) -> None:
     content = (exported(3).folder / "abpn_x3_int8.tflite").read_bytes()
-    other = lower(calibrated(seeded_abpn(3, num_feat=28, num_block=4), percentile=99.0))
+    other = lower(
+        calibrated(seeded_abpn(3, num_feat=28, num_block=4), observer="percentile", percentile=99.0)
+    )
     problems = audit(content, other)
     assert any("scale" in problem for problem in problems)
     fewer = lower(calibrated(seeded_abpn(3, num_block=3)))

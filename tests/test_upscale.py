@@ -520,6 +520,7 @@ def test_ctrl_c_leaves_whole_files_only(model: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(tmp_path, "--model", model, "--out", out),
         env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -375,7 +375,12 @@ def test_ctrl_c_keeps_finished_segments_and_the_next_run_goes_on(
     target = tmp_path / "out" / "a_x3.mp4"
     arguments = command(source, "--model", model, "--out", target.parent)
     process = subprocess.Popen(
-        arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        arguments,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     job = target.parent / ".a_x3.mp4.unfinished" / "job.json"
     until = time.monotonic() + 100
