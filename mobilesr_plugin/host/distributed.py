@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import subprocess
@@ -52,6 +53,15 @@ def _init_on_cpu(launcher: str, port: int | None = None, **options: Any) -> None
     if launcher == "slurm":
         _describe_slurm_job(port)
     torch.distributed.init_process_group(backend="gloo", **options)
+    # A process that ends with gloo's threads running is now and then aborted by the system.
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _describe_slurm_job(port: int | None) -> None:
