@@ -18,7 +18,7 @@ FLOORS = {
     **dict.fromkeys(["archs", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,
-    "runtimes": 4,
+    **dict.fromkeys(["runtimes", "tflite_model"], 4),
     "networks_from_files": 5,
     "models": 5,
     "export": 5,

@@ -15,9 +15,9 @@ import numpy as np
 from mobilesr_plugin.bench.delegation import kernels_of
 from mobilesr_plugin.bench.node_graphs import Candidate, candidates, convert
 from mobilesr_plugin.bench.rounds import Progress, alternate, check_runs
-from mobilesr_plugin.bench.tflite_model import TFLiteModel
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.tflite_model import TFLiteModel
 
 BASE = "conv 3x3"
 

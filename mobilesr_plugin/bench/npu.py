@@ -17,8 +17,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilesr_plugin.bench.tflite_model import TFLiteModel
 from mobilesr_plugin.errors import DataError, ExportError, MissingExtraError, OptionError
+from mobilesr_plugin.tflite_model import TFLiteModel
 
 ACCELERATORS = (
     *("ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512"),

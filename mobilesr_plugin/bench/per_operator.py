@@ -17,9 +17,9 @@ from mobilesr_plugin.bench.delegation import kernels_of
 from mobilesr_plugin.bench.rounds import Progress, alternate
 from mobilesr_plugin.bench.runnable import random_pixels
 from mobilesr_plugin.bench.tflite_cut import bare_convolutions, first_operators
-from mobilesr_plugin.bench.tflite_model import TFLiteModel
 from mobilesr_plugin.errors import DataError
 from mobilesr_plugin.runtimes import TFLiteRunner
+from mobilesr_plugin.tflite_model import TFLiteModel
 
 
 @dataclass(frozen=True)

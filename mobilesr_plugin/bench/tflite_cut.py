@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mobilesr_plugin.bench.tflite_model import CONVOLUTIONS, TFLiteModel
 from mobilesr_plugin.errors import DataError
+from mobilesr_plugin.tflite_model import CONVOLUTIONS, TFLiteModel
 
 
 def first_operators(content: bytes, count: int) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilesr_plugin.errors import ExportError, MissingExtraError
+from mobilesr_plugin.export.float_ends import through_float
 from mobilesr_plugin.export.onnx_file import INPUT, OUTPUT
 from mobilesr_plugin.graph.ops import QParams
 from mobilesr_plugin.runtimes import silenced_native_output
@@ -72,13 +73,14 @@ class TensorFlowModel:
 
         Args:
             size: Fixed (height, width); None: any.
-            io: ``uint8``, ``int8`` or ``float32`` ends.
+            io: ``uint8``, ``int8`` or ``float32`` ends; see float_ends.
         """
         converter = self._converter(size)
         converter.optimizations = [self._tensorflow.lite.Optimize.DEFAULT]
         ends = self._tensorflow.dtypes.as_dtype(io)
         converter.inference_input_type = converter.inference_output_type = ends
-        return self._convert(converter)
+        content = self._convert(converter)
+        return through_float(content) if io == "uint8" else content
 
     def _converter(self, size: Size | None) -> Any:
         tensorflow = self._tensorflow

@@ -42,7 +42,7 @@ def expected_operators(graph: Graph, io: str = "uint8") -> list[str]:
 
     Left out is the arithmetic on sizes, by which a file for any size finds the result of a resize.
     """
-    ends = {"uint8": ["QUANTIZE", "QUANTIZE"], "int8": [], "float32": ["QUANTIZE", "DEQUANTIZE"]}[io]
+    ends = {"uint8": ["QUANTIZE", "DEQUANTIZE"] * 2, "int8": [], "float32": ["QUANTIZE", "DEQUANTIZE"]}[io]
     if io == "float32" and graph.input.offset:
         ends.append("SUB")
     return sorted(ends + [_kind(op) for op in graph if not isinstance(op, Input)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilesr_plugin.errors import MissingExtraError
+from mobilesr_plugin.tflite_model import TFLiteModel
 
 
 @dataclass(frozen=True)
@@ -34,26 +34,19 @@ class TFLiteOperator:
 
 def read_operators(content: bytes) -> list[TFLiteOperator]:
     """Returns the operators of a TFLite file in order of execution."""
-    schema = _schema()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    dtypes = {
-        value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
-    }
-    tensors = [_tensor(index, tensor, model, dtypes) for index, tensor in enumerate(graph.tensors)]
-
-    def kind(operator: Any) -> str:
-        code = model.operatorCodes[operator.opcodeIndex]
-        return kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
+    model = TFLiteModel(content)
+    types = vars(model.schema.TensorType).items()
+    dtypes = {value: name.lower() for name, value in types if not name.startswith("_")}
+    tensors = [
+        _tensor(index, tensor, model.model, dtypes) for index, tensor in enumerate(model.graph.tensors)
+    ]
     return [
         TFLiteOperator(
-            kind(operator),
+            kind,
             tuple(tensors[i] for i in operator.inputs if i >= 0),
             tuple(tensors[i] for i in operator.outputs),
         )
-        for operator in graph.operators
+        for kind, operator in zip(model.kinds, model.graph.operators, strict=True)
     ]
 
 
@@ -63,19 +56,11 @@ def with_all_outputs(content: bytes) -> tuple[bytes, list[TFLiteTensor]]:
     The kernels stay the same, which they would not in the interpreter's mode that keeps all tensors.
     The first output is still the file's own.
     """
-    import flatbuffers
-
-    schema = _schema()
-    operators = read_operators(content)
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-    own = list(graph.outputs)
+    operators, model = read_operators(content), TFLiteModel(content)
+    own = list(model.graph.outputs)
     results = [tensor for operator in operators for tensor in operator.outputs if tensor.index not in own]
-    graph.outputs = own + [tensor.index for tensor in results]
-    model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), results
+    model.graph.outputs = own + [tensor.index for tensor in results]
+    return model.packed(), results
 
 
 def _tensor(index: int, tensor: Any, model: Any, dtypes: dict[int, str]) -> TFLiteTensor:
@@ -98,11 +83,3 @@ def _tensor(index: int, tensor: Any, model: Any, dtypes: dict[int, str]) -> TFLi
 
 def _floats(values: Any) -> np.ndarray:
     return np.zeros(0, np.float32) if values is None else np.asarray(values, np.float32)
-
-
-def _schema() -> Any:
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError as error:
-        raise MissingExtraError("ai-edge-litert", "export") from error
-    return schema_py_generated

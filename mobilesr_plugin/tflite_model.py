@@ -8,6 +8,7 @@ import numpy as np
 
 from mobilesr_plugin.errors import DataError, MissingExtraError
 
+ALIGNMENT = 16  # of a buffer's bytes: force_align in the schema
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
@@ -16,6 +17,7 @@ class TFLiteModel:
 
     Attributes:
         graph: Its operators, tensors, inputs and outputs, as the schema's generated classes have them.
+        schema: Its generated classes.
         kinds: TFLite's name of each operator, such as ``CONV_2D``, in order of execution.
 
     Raises:
@@ -30,7 +32,7 @@ class TFLiteModel:
             raise MissingExtraError("ai-edge-litert", "export") from error
         if content[4:8] != b"TFL3":
             raise DataError("the file is no TFLite file: the identifier TFL3 is missing")
-        self._size = len(content)
+        self._size, self.schema = len(content), schema
         self.model = schema.ModelT.InitFromPackedBuf(content, 0)
         self.graph = self.model.subgraphs[0]
         named = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
@@ -67,11 +69,36 @@ class TFLiteModel:
         scales = None if quantization is None else quantization.scale
         return np.zeros(0, np.float32) if scales is None else np.asarray(scales, np.float32)
 
-    def packed(self) -> bytes:
-        """Returns the file. Signatures are left out, which name tensors that may be gone."""
+    def operator_code(self, kind: str, version: int) -> int:
+        """Returns the place of an operator's kind in the file's list, of at least that version; adds it."""
+        builtin = getattr(self.schema.BuiltinOperator, kind)
+        codes = self.model.operatorCodes
+        for index, code in enumerate(codes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+                code.version = max(code.version, version)
+                return index
+        added = self.schema.OperatorCodeT()
+        added.builtinCode, added.deprecatedBuiltinCode = builtin, min(builtin, 127)
+        added.version = version
+        codes.append(added)
+        return len(codes) - 1
+
+    def packed(self, *, signatures: bool = False) -> bytes:
+        """Returns the file.
+
+        Args:
+            signatures: Whether to keep them; they name tensors, which must all be there still.
+        """
         import flatbuffers
 
-        self.model.signatureDefs = None
-        builder = flatbuffers.Builder(self._size + 4096)
+        class Builder(flatbuffers.Builder):
+            """Puts constants where TFLite's schema wants them, which its generated classes do not."""
+
+            def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+                return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
+
+        if not signatures:
+            self.model.signatureDefs = None
+        builder = Builder(self._size + 4096)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
