@@ -15,6 +15,13 @@ from string import Template
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = Path(__file__).resolve().parent / "option_templates"
 BENCHMARKS = ("Set5", "Set14", "B100", "Urban100")
+CACHED = "CachedPairedDataset  # decodes each image once: docs/training-speed.md"
+# docs/training-speed.md says when to use which key.
+SPEED = """speed:
+  channels_last: true
+  compile: false  # true: faster by another half on a processor; results differ by rounding
+  amp: ~  # bfloat16, where the processor or GPU has it: about twice as fast; results differ a little more
+"""
 SESR_VARIANTS = ("M3", "M5", "M7", "M11", "XL")
 
 Sets = list[tuple[str, str, str]]
@@ -62,6 +69,7 @@ def _values(scale: int) -> dict[str, object]:
     demo = [("demo", "datasets/demo/valid_HR", f"datasets/demo/valid_LR_bicubic/X{scale}")]
     values: dict[str, object] = {
         "scale": scale,
+        "speed": SPEED,
         "logger": _logger(5000) + "\ndist_params:\n  backend: nccl\n  port: 29500\n",
         "demo_logger": _logger(500),
     }
@@ -84,24 +92,21 @@ def _values(scale: int) -> dict[str, object]:
 def _training(scale: int, luma: bool) -> str:
     gt = "datasets/DIV2K/DIV2K_train_HR_sub.lmdb"
     lq = f"datasets/DIV2K/DIV2K_train_LR_bicubic_X{scale}_sub.lmdb"
-    return _train_set("DIV2K", gt, lq, luma, scale, patch=64, batch=32 if luma else 16, workers=6)
+    return _train_set("DIV2K", gt, lq, luma, scale, patch=64, batch=32 if luma else 16)
 
 
 def _demo_training(scale: int, luma: bool) -> str:
     lq = f"datasets/demo/train_LR_bicubic_X{scale}_sub.lmdb"
-    return _train_set(
-        "demo", "datasets/demo/train_HR_sub.lmdb", lq, luma, scale, patch=32, batch=16, workers=1
-    )
+    return _train_set("demo", "datasets/demo/train_HR_sub.lmdb", lq, luma, scale, patch=32, batch=16)
 
 
-def _train_set(
-    name: str, gt: str, lq: str, luma: bool, scale: int, *, patch: int, batch: int, workers: int
-) -> str:
+def _train_set(name: str, gt: str, lq: str, luma: bool, scale: int, *, patch: int, batch: int) -> str:
     return (
-        f"  train:\n{_pairs(name, gt, lq, 'lmdb', luma)}"
+        f"  train:\n{_pairs(name, gt, lq, 'lmdb', luma, CACHED)}"
+        "    uint8_batches: true\n"
         f"    gt_size: {patch * scale}  # LR patches of {patch}x{patch}\n"
         "    use_hflip: true\n    use_rot: true\n"
-        f"    num_worker_per_gpu: {workers}\n    batch_size_per_gpu: {batch}\n"
+        f"    num_worker_per_gpu: 0\n    batch_size_per_gpu: {batch}\n"
         "    dataset_enlarge_ratio: 100\n    prefetch_mode: ~\n"
     )
 
@@ -111,9 +116,9 @@ def _datasets(phase: str, sets: Sets, luma: bool) -> str:
     return "\n".join(f"  {key}:\n{_pairs(*own, 'disk', luma)}" for key, own in zip(keys, sets, strict=True))
 
 
-def _pairs(name: str, gt: str, lq: str, backend: str, luma: bool) -> str:
+def _pairs(name: str, gt: str, lq: str, backend: str, luma: bool, kind: str = "PairedImageDataset") -> str:
     return (
-        f"    name: {name}\n    type: PairedImageDataset\n    dataroot_gt: {gt}\n    dataroot_lq: {lq}\n"
+        f"    name: {name}\n    type: {kind}\n    dataroot_gt: {gt}\n    dataroot_lq: {lq}\n"
         f"    filename_tmpl: '{{}}'\n    io_backend:\n      type: {backend}\n" + "    color: y\n" * luma
     )
 

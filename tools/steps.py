@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 
@@ -40,3 +42,13 @@ def run(progress: str, what: str, command: str, log: Path, *, threads: int | Non
     seconds = time.perf_counter() - started
     print(f"      {seconds:.0f} s", flush=True)
     return seconds
+
+
+def printed_json(command: str) -> Any:
+    """Returns what a command prints with ``--json``; leaves if it fails."""
+    print(f"      $ {command}", flush=True)
+    program, *arguments = shlex.split(command)
+    done = subprocess.run([str(BIN / program), *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{program} failed with exit code {done.returncode}")
+    return json.loads(done.stdout)
