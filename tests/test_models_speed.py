@@ -25,6 +25,7 @@ from mobilesr_plugin.data.batches import ToFloat, UInt8Images
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.graph.int8 import QMAX, QMIN, SMALLEST_RANGE
 from mobilesr_plugin.models import MobileSRModel, QATSRModel
+from mobilesr_plugin.models.compiled_shuffle import backend
 from mobilesr_plugin.models.validation import psnr, to_pixels
 from mobilesr_plugin.options import SpeedOptions, parse_block
 from mobilesr_plugin.quantization.fake_quant import fake_quantize, round_through
@@ -284,3 +285,26 @@ def test_other_models_take_no_speed_block(tmp_path: Path) -> None:
         OptionError, match="speed: is for model_type MobileSRModel and QATSRModel, not SRModel"
     ):
         plugin_options.check(host.options(tmp_path, speed={"compile": True}))
+
+
+@needs_compiler
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_compiled_pixel_shuffle_is_a_kernel_of_its_own(factor: int) -> None:
+    """The same numbers and derivatives, from PyTorch's kernel instead of a loop over single numbers."""
+    convolution = torch.nn.Conv2d(3, 3 * factor**2, 3, padding=1)
+    network = torch.nn.Sequential(convolution, torch.nn.PixelShuffle(factor))
+    network.to(memory_format=torch.channels_last)
+    compiled = torch.compile(network, backend=backend)
+    image = tensor(noise(10, 14)).to(memory_format=torch.channels_last)
+    results, gradients = [], []
+    with torch.profiler.profile() as profile:
+        for run in (network, compiled):
+            network.zero_grad()
+            result = run(image)
+            result.square().sum().backward()
+            results.append(result.detach())
+            gradients.append(convolution.weight.grad.clone())
+    assert torch.allclose(results[0], results[1], atol=1e-6)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4)
+    called = {event.name for event in profile.events()}
+    assert {"mobilesr::pixel_shuffle", "mobilesr::pixel_unshuffle"} <= called

@@ -13,6 +13,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
+from mobilesr_plugin.models.compiled_shuffle import backend
 from mobilesr_plugin.options import SpeedOptions
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -73,7 +74,10 @@ class Speed:
         torch._dynamo.config.optimize_ddp = False
         for module in modules:
             if module is not None:
-                module.compile(mode="reduce-overhead" if graphs else None)
+                if self.device.type == "cuda":
+                    module.compile(mode="reduce-overhead" if graphs else None)
+                else:
+                    module.compile(backend=backend)
 
     def begin_step(self) -> None:
         """Tells CUDA graphs that results of the step before are needed no more."""
