@@ -15,6 +15,7 @@ from torch import nn
 from mobilesr_plugin.graph.int8 import QMIN, quantize_slopes
 from mobilesr_plugin.graph.ops import QParams
 from mobilesr_plugin.quantization.kernels.elementwise import (
+    CODES,
     Axis,
     Lookup,
     all_codes,
@@ -74,28 +75,28 @@ def requantization(
 
 
 class Addition(nn.Module):
-    """Both inputs in units of 2^-20 of twice the larger scale, by table; their sum once more."""
+    """Both inputs in units of 2^-20 of twice the larger scale, then their sum: a table of pairs of codes."""
 
-    left: torch.Tensor
-    right: torch.Tensor
+    table: torch.Tensor
 
     def __init__(self, left: QParams, right: QParams, output: QParams, relu: bool) -> None:
         super().__init__()
         twice = 2 * max(left.scale, right.scale)
-        for name, source in (("left", left), ("right", right)):
-            of_input = Multiplier([source.scale / twice], ties_away=True)
-            self.register_buffer(name, of_input(all_codes(source) << 20).reshape(-1))
-        self.first = (left.zero_point - QMIN, right.zero_point - QMIN)
-        self.of_sum = Multiplier([twice / (2**20 * output.scale)], ties_away=True)
-        self.limits = limits(output, relu)
+        of_left, of_right = (
+            Multiplier([source.scale / twice], ties_away=True)(all_codes(source) << 20)
+            for source in (left, right)
+        )
+        of_sum = Multiplier([twice / (2**20 * output.scale)], ties_away=True)
+        sums = of_sum((of_left + of_right.T).reshape(-1, 1)).clamp_(*limits(output, relu))
+        self.register_buffer("table", sums.reshape(-1).float())
+        self.first = (left.zero_point - QMIN) * CODES + right.zero_point - QMIN
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Centred codes, (N, C, H, W); one of them may have a single channel."""
         return in_blocks(self._add, left, right, out=like(max(left, right, key=lambda x: x.shape[1])))
 
     def _add(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        total = look_up(self.left, left + self.first[0]) + look_up(self.right, right + self.first[1])
-        return self.of_sum(total).clamp_(*self.limits)
+        return look_up(self.table, (left * CODES).add_(self.first) + right)  # one may have one channel
 
 
 def addition(left: QParams, right: QParams, output: QParams, *, relu: bool) -> nn.Module:
