@@ -2,6 +2,7 @@
 #   make demo    the main job, end to end (make demo-sesr: the same for SESR)
 #   make test    the tests
 #   make check   format, lint and types, as in CI
+#   make docs    the documentation site, in site/
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -9,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check format clean
+.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -25,7 +26,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt mobilesr_plugin/host/autoload.
 	|| $(PIP) install -q torch==$(TORCH)+cpu --extra-index-url $(CPU_INDEX) \
 	|| $(PIP) install -q torch==$(TORCH); fi
 	$(PIP) install -q --no-deps -c constraints.txt torchvision
-	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[export,npu,video,dev]'
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[export,npu,video,docs,dev]'
 	$(PIP) check
 	@touch $@
 
@@ -41,6 +42,14 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
+# The site, in site/; a warning is an error. Material warns of MkDocs 2, which setup.py excludes.
+docs: reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Writes docs/cli.md and docs/options.md from the code.
+reference: $(STAMP)
+	$(BIN)/python tools/make_reference.py
+
 # Writes options/ from tools/option_templates/.
 options: $(STAMP)
 	$(BIN)/python tools/make_options.py
@@ -55,6 +64,11 @@ bench-sesr: $(STAMP)
 bench-accuracy: $(STAMP)
 	$(BIN)/python tools/bench_accuracy.py --data $(DATA) --reference $(REFERENCE) $(STUDY)
 
+# The figures that docs/benchmarks.md promises; PARTS="--parts latency export" measures some of them.
+bench: $(STAMP)
+	$(BIN)/python tools/bench.py --data $(or $(DATA),../shared/data) \
+	--reference $(or $(REFERENCE),../shared/reference) $(PARTS)
+
 # Every value of the pictures in DATA (folders), on both sets of kernels, for many networks.
 bench-parity: $(STAMP)
 	$(BIN)/python tools/bench_parity.py --data $(DATA)
@@ -68,7 +82,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Wheel and source distribution, in dist/.
+build: $(STAMP)
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
 # Leaves data sets, experiments and results alone.
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

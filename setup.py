@@ -1,9 +1,12 @@
-"""Packaging of mobilesr-plugin, with the import hook that wakes it when BasicSR is imported.
+"""Packaging of mobilesr-plugin: the import hook that wakes it when BasicSR is imported, and option files.
 
 The hook is two files that must lie in site-packages itself: ``mobilesr_autoload.pth``, one line that
 Python runs when it starts, and ``mobilesr_autoload.py``, which that line imports. setuptools has no
 option for such files, so two of its commands are extended: ``build_py`` puts them into a wheel, and
 ``editable_wheel`` puts them into the wheel of an editable install.
+
+``build_py`` also copies the option files in ``options/`` to ``mobilesr_plugin/option_files``, where
+``mobilesr data options`` finds them; in an editable install it finds the originals.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
+OPTIONS = ROOT / "options"
 HOOK = {
     "mobilesr_autoload.py": (ROOT / "mobilesr_plugin/host/autoload.py").read_text(encoding="utf-8"),
     "mobilesr_autoload.pth": "import mobilesr_autoload\n",
@@ -35,7 +39,7 @@ BASE = [
     "pyyaml>=6",
     "tqdm>=4.66",
     "jinja2>=3.1",
-    "typer>=0.12",
+    "typer>=0.29",
     "rich>=13",
 ]
 # onnx2tf pins its own dependencies exactly, and the export replaces one of its handlers: keep to the
@@ -50,8 +54,11 @@ EXPORT = [
 # Arm's compiler Vela, for `mobilesr bench latency --npu`.
 NPU = ["ethos-u-vela>=5.2,<6"]
 VIDEO = ["av>=17"]  # `mobilesr upscale` on videos
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]  # `make docs`
 DEV = [
     *VIDEO,
+    "build>=1.2",
+    "twine>=6",
     "pytest>=8",
     "ruff>=0.15",
     "mypy>=1.15",
@@ -62,18 +69,29 @@ DEV = [
 ]
 
 
-class BuildWithHook(build_py):
-    """``build_py`` that also writes the import hook beside the package."""
+class BuildWithFiles(build_py):
+    """``build_py`` that also writes the import hook beside the package, and the option files into it."""
 
     def run(self) -> None:
         super().run()
-        if not self.editable_mode:
-            for name, text in HOOK.items():
-                Path(self.build_lib, name).write_text(text, encoding="utf-8")
+        for target, content in self._extra().items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content, encoding="utf-8", newline="")
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        hook = [] if self.editable_mode else [str(Path(self.build_lib, name)) for name in HOOK]
-        return [*super().get_outputs(include_bytecode), *hook]
+        return [*super().get_outputs(include_bytecode), *map(str, self._extra())]
+
+    def _extra(self) -> dict[Path, str]:
+        """Content of the files that are no part of a package folder, by their path in the build."""
+        if self.editable_mode:
+            return {}
+        root = Path(self.build_lib)
+        folder = root / "mobilesr_plugin" / "option_files"
+        options = {folder / path.relative_to(OPTIONS): path for path in sorted(OPTIONS.rglob("*.yml"))}
+        if not options:
+            raise RuntimeError(f"{OPTIONS} holds no option files; build from a whole source tree")
+        files = {target: path.read_text(encoding="utf-8") for target, path in options.items()}
+        return files | {root / name: text for name, text in HOOK.items()}
 
 
 class EditableWithHook(editable_wheel):
@@ -132,14 +150,14 @@ setup(
     packages=find_packages(include=["mobilesr_plugin", "mobilesr_plugin.*"]),
     package_data={"mobilesr_plugin": ["py.typed", "templates/*"]},
     install_requires=BASE,
-    extras_require={"export": EXPORT, "video": VIDEO, "npu": NPU, "dev": DEV},
+    extras_require={"export": EXPORT, "video": VIDEO, "npu": NPU, "docs": DOCS, "dev": DEV},
     entry_points={
         "console_scripts": [
             "mobilesr = mobilesr_plugin.cli.main:main",
             "mobilesr-export = mobilesr_plugin.cli.main:export_main",
         ]
     },
-    cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook},
+    cmdclass={"build_py": BuildWithFiles, "editable_wheel": EditableWithHook},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
@@ -147,5 +165,6 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
     ],
 )

@@ -9,7 +9,9 @@ Beside BasicSR's ``params`` (and ``params_ema``) a file may hold
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,11 +73,15 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: no such file, truncated, no checkpoint at all, or one that would run code.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} does not exist; give the path of a .pth file that training wrote"
         ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+    try:
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "global" in str(error):
             raise CheckpointError(
@@ -83,9 +89,7 @@ def load(path: Path) -> dict[str, Any]:
                 "(save the network's state_dict)"
             ) from error
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged; copy or train it again") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
-    except Exception as error:  # torch raises many types for damaged files
+    except Exception as error:  # torch raises many types for damaged files, OSError among them
         raise CheckpointError(f"{path} is truncated or damaged; copy or train it again") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(
@@ -176,11 +180,9 @@ def load_float_network(
     Raises:
         CheckpointError: see :func:`load_into`.
     """
-    from basicsr.archs import build_network
-
     described = loaded.get("mobilesr") or {}
     trained_from = described.get("float_network_g") or described.get("network_g") or like
-    network: nn.Module = build_network(trained_from).eval()
+    network = _build(trained_from)
     key = "params_float" if "params_float" in loaded else "params_ema"
     load_into(network, params_of(loaded, path, key), path)
     return network, trained_from
@@ -224,8 +226,6 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
         CheckpointError: see :func:`load` and :func:`load_into`; also if nothing describes the network.
     """
     register()
-    from basicsr.archs import build_network
-
     path = Path(path)
     loaded = load(path)
     if opt_path is None and isinstance(loaded.get("mobilesr"), dict):
@@ -233,7 +233,7 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     else:
         described = describe(_read_options(opt_path or _options_beside(path)))
     params = params_of(loaded, path, "params_ema")
-    network: nn.Module = build_network(described["network_g"]).eval()
+    network = _build(described["network_g"])
     float_network: nn.Module | None = None
     quantized_network = None
     if is_quantized(params):
@@ -251,6 +251,13 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     kind = "_".join(str(network_g[key]).lower() for key in ("type", "variant") if key in network_g)
     source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
+
+
+def _build(network_g: Mapping[str, Any]) -> nn.Module:
+    from basicsr.archs import build_network
+
+    with contextlib.redirect_stdout(io.StringIO()):  # BasicSR prints where it found SRVGGNetCompact
+        return build_network(network_g).eval()
 
 
 def _options_beside(path: Path) -> Path:

@@ -7,7 +7,7 @@ MobileSRError                 one line: what was got, what is allowed, what to d
 ├── UnsupportedNetworkError   a module that has no exact int8 counterpart
 ├── ExportError               a conversion failed, or its result cannot be written
 │   └── MissingExtraError     an optional package is not installed
-└── VerificationError         the device file does not compute what validation saw (exit code 3)
+└── VerificationError         a network does not compute what it must (exit code 3)
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class MissingExtraError(ExportError):
 
 
 class VerificationError(MobileSRError):
-    """The device file does not compute what validation saw. Its files are kept, marked unverified."""
+    """A network does not compute what it must.
+
+    In an export: the device file does not compute what validation saw; the files are kept and marked
+    ``UNVERIFIED``. In an import: the network does not compute what the original does; nothing is written.
+    """
 
     exit_code = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -105,14 +106,24 @@ def _of_runner(path: Path, runner: TFLiteRunner | OnnxRunner, kernels: str) -> F
     if isinstance(runner, TFLiteRunner):
         _check_result(path, runner)
 
-    def network(image: torch.Tensor) -> torch.Tensor:
-        return to_tensor(runner(to_pixels(image)))
-
     scale = _probed_scale(path, runner)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     made_from = _checkpoint_in_report(path, sha256)
     whole = ("", runner.kind, kernels, sha256, made_from, scale, runner.channels, runner.fixed_size)
-    return FileNetwork(path, *whole, network, runner)
+    return FileNetwork(path, *whole, _of_pixels(runner), runner)
+
+
+def shared_out(file: FileNetwork, parts: int) -> list[FileNetwork]:
+    """Opens a .tflite file again, ``parts`` times, with its threads shared out; all can run at once.
+
+    Any other network runs once at a time, on all threads: it is returned alone.
+    """
+    origin = file.origin
+    if not isinstance(origin, TFLiteRunner) or origin.threads < parts:
+        return [file]
+    threads = [(origin.threads + part) // parts for part in range(parts)]
+    runners = [TFLiteRunner(file.path, threads=share, kernels=file.kernels) for share in threads]
+    return [dataclasses.replace(file, network=_of_pixels(runner), origin=runner) for runner in runners]
 
 
 def _check_result(path: Path, runner: TFLiteRunner) -> None:
@@ -164,6 +175,10 @@ def _checkpoint_in_report(path: Path, sha256: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no report, or another program's
     return None
+
+
+def _of_pixels(runner: TFLiteRunner | OnnxRunner) -> Network:
+    return lambda image: to_tensor(runner(to_pixels(image)))
 
 
 def _on_pixels(network: IntegerNetwork) -> Network:

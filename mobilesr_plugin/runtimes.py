@@ -43,6 +43,7 @@ class TFLiteRunner:
                 ) from error
         if kernels not in KERNELS:
             raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
+        self.threads = threads
         resolver = (
             OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )

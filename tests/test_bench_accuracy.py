@@ -319,16 +319,19 @@ def run(*arguments: object) -> int:
 
 def test_command(ckpt: Path, folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     device = ckpt.parent.parent / "export" / "abpn_x3_int8.tflite"
-    files = {"--json": tmp_path / "new" / "result.json", "--markdown": tmp_path / "result.md"}
-    outputs = [item for pair in files.items() for item in pair]
-    assert run("--model", ckpt, device, "--data", *folders, "--protocol", *BOTH, *outputs) == 0
+    full, table = tmp_path / "new" / "result.json", tmp_path / "result.md"
+    options = ["--model", ckpt, device, "--data", *folders, "--protocol", *BOTH]
+    assert run(*options, "--out", full, table) == 0
     said = capsys.readouterr()
-    assert said.out == files["--markdown"].read_text()
+    assert said.out == table.read_text()
     assert said.err == ""
-    content = json.loads(files["--json"].read_text())
+    content = json.loads(full.read_text())
     assert said.out == markdown(content)
     assert content == to_json(evaluate([ckpt, device], folders, BOTH))
-    assert str(ckpt.parent) not in files["--json"].read_text()
+    assert str(ckpt.parent) not in full.read_text()
+    assert run(*options, "--json") == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out), said.err) == (content, "")
 
 
 def test_several_values_in_every_form(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,7 +353,7 @@ def test_failure_of_the_command_is_one_line(broken: Path, capsys: pytest.Capture
     assert said.out == ""
     assert re.fullmatch(r"mobilesr: \S*bad\.png: is damaged .*\n", said.err)
     target = broken / "model.txt" / "result.json"  # below a file
-    assert run("--data", broken / "good", "--scale", 2, "--json", target) == 1
+    assert run("--data", broken / "good", "--scale", 2, "--out", target) == 1
     assert re.fullmatch(r"mobilesr: \S*result\.json cannot be written: .*\n", capsys.readouterr().err)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -28,7 +27,6 @@ from test_export import save_checkpoint
 from test_layers import FLOORS
 from test_reference import FLOAT, PUBLISHED_PTQ
 
-from mobilesr_plugin.cli.export import export as export_command
 from mobilesr_plugin.data.cache_options import CacheOptions
 from mobilesr_plugin.data.demo import TRAINING, VALIDATION
 from mobilesr_plugin.data.images import read_image
@@ -65,6 +63,8 @@ RUN = {
     "mobilesr bench latency ptq/abpn_x3_int8_120x160.tflite ptq/abpn_x3_fp32.tflite --size 120x160": (
         "| abpn_x3_fp32.tflite |"
     ),
+    "mobilesr bench latency experiments/demo_abpn_x3_qat/export/abpn_x3_int8_360x640.tflite "
+    "experiments/demo_abpn_x3_qat/export/abpn_x3_fp32.tflite": "| abpn_x3_fp32.tflite |",
 }
 # Run here without the data sets that they need: what the one line on stderr must hold.
 NEEDS_DATA = {
@@ -89,10 +89,16 @@ DEMO = {
     "python basicsr/train.py -opt options/demo/abpn_x3.yml",
     "python basicsr/train.py -opt options/demo/abpn_x3_qat.yml",
     "python basicsr/test.py -opt options/demo/abpn_x3_tflite_test.yml",
+    "mobilesr report experiments/demo_abpn_x3_qat --out demo/abpn_x3.html",
+    "mobilesr upscale datasets/demo/valid_HR/chelsea.png --model experiments/demo_abpn_x3_qat/export/"
+    "abpn_x3_int8.tflite --out demo/abpn_x3_chelsea.png --overwrite",
     "python basicsr/train.py -opt options/demo/sesr_m5_x2.yml",
     "python basicsr/train.py -opt options/demo/sesr_m5_x2_qat.yml",
     "mobilesr-export --ckpt experiments/demo_sesr_m5_x2_qat/models/net_g_latest.pth",
     "python basicsr/test.py -opt options/demo/sesr_m5_x2_tflite_test.yml",
+    "mobilesr report experiments/demo_sesr_m5_x2_qat --out demo/sesr_m5_x2.html",
+    "mobilesr upscale datasets/demo/valid_HR/chelsea.png --model experiments/demo_sesr_m5_x2_qat/export/"
+    "sesr_m5_x2_int8.tflite --out demo/sesr_m5_x2_chelsea.png --overwrite",
 }
 # Run by another test, with other data or other names.
 TESTED = {
@@ -117,7 +123,7 @@ TESTED = {
         "tests/test_bench_nodes.py::test_the_command_writes_tables_and_a_plot"
     ),
     "pip install '.[npu]'": "tests/test_bench_latency.py::test_vela_is_not_installed",
-    "mobilesr bench accuracy --data Set5/HR Set14/HR --protocol rgb_crop1 y_crop_scale --json accuracy.json "
+    "mobilesr bench accuracy --data Set5/HR Set14/HR --protocol rgb_crop1 y_crop_scale --out accuracy.json "
     "--model experiments/abpn_x3_qat/models/net_g_latest.pth "
     "experiments/abpn_x3_qat/export/abpn_x3_int8.tflite": "tests/test_bench_accuracy.py::test_command",
     "python tools/write_benchmarks.py accuracy.json --section abpn_x3_published": (
@@ -147,6 +153,28 @@ TESTED = {
     "python tools/bench_upscale.py experiments/abpn_x3_qat/export/abpn_x3_int8_360x640.tflite": (
         "tests/test_upscale_video.py::test_the_benchmark_measures_both"
     ),
+    "mobilesr bench training --gt datasets/demo/train_HR_sub.lmdb "
+    "--lq datasets/demo/train_LR_bicubic_X3_sub.lmdb": (
+        "tests/test_bench_training.py::test_trainings_run_in_turn_and_are_compared"
+    ),
+    "mobilesr bench dataset --gt datasets/demo/train_HR_sub.lmdb "
+    "--lq datasets/demo/train_LR_bicubic_X3_sub.lmdb": (
+        "tests/test_bench_training.py::test_data_sets_are_compared"
+    ),
+    "mobilesr data options --out options": "tests/test_packaging.py::test_installed_option_files",
+    "python -m basicsr.train -opt options/demo/abpn_x3.yml": (
+        "tests/test_packaging.py::test_installed_option_files"
+    ),
+    **dict.fromkeys(
+        (
+            "sed 's/ABPN/SeparableNet/; s/abpn/separable/' options/demo/abpn_x2.yml > separable_x2.yml",
+            "sed 's/ABPN/SeparableNet/; s/abpn/separable/' options/demo/abpn_x2_qat.yml "
+            "> separable_x2_qat.yml",
+            "python train_separable.py -opt separable_x2.yml --force_yml train:total_iter=100",
+            "python train_separable.py -opt separable_x2_qat.yml --force_yml train:total_iter=50",
+        ),
+        "tests/test_docs_architecture.py::test_the_example_ends_with_a_verified_file",
+    ),
     "pip install '.[export]'": "tests/test_packaging.py::test_wheel_has_the_hook_in_its_root",
 }
 # The same as a command in RUN, for DIV2K instead of the demo.
@@ -174,6 +202,7 @@ class Fence:
 
     file: str
     language: str
+    title: str
     text: str
 
 
@@ -182,8 +211,9 @@ def fences() -> list[Fence]:
     found = []
     for path in DOCS:
         name = str(path.relative_to(ROOT))
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
-            found.append(Fence(name, match[1], match[2]))
+        pattern = r'^```(\w*)(?: title="([^"]*)")?\n(.*?)^```$'
+        for match in re.finditer(pattern, path.read_text(), re.MULTILINE | re.DOTALL):
+            found.append(Fence(name, match[1], match[2] or "", match[3]))
     return found
 
 
@@ -192,10 +222,13 @@ def blocks(file: str, language: str) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(file, command) of every command line, continued lines joined, each once for a file."""
+    """(file, command) of every command line, continued lines joined, each once for a file.
+
+    Those of docs/cli.md are examples of the help: tests/test_cli.py parses each, and runs every command.
+    """
     found = []
     for fence in fences():
-        if fence.language not in ("bash", "console", "sh", "shell"):
+        if fence.language not in ("bash", "console", "sh", "shell") or fence.file == "docs/cli.md":
             continue
         for line in fence.text.replace("\\\n", " ").splitlines():
             command = " ".join(line.split())
@@ -314,9 +347,14 @@ def test_demo_runs_these_commands(demo: Any) -> None:
         for arch, demos in demo.DEMOS.items()
     }
     assert {*steps["abpn"], *steps["sesr"]} >= DEMO
-    for arch, file in (("abpn", "docs/quickstart.md"), ("abpn", "README.md"), ("sesr", "docs/sesr.md")):
+    for arch, file, number in (
+        ("abpn", "docs/quickstart.md", None),
+        ("abpn", "README.md", 5),
+        ("sesr", "docs/sesr.md", None),
+    ):
         shown = [block for block in blocks(file, "bash") if demo.DATA[1] in block]
-        assert shown[0].splitlines() == steps[arch], file
+        lines = re.sub(r" *\\\n *", " ", shown[0]).splitlines()
+        assert lines == steps[arch][:number], file
 
 
 def test_figures_of_the_demo(demo: Any) -> None:
@@ -391,8 +429,8 @@ def test_snippet_of_android_reads_the_contract(workspace: Workspace) -> None:
     assert sorted(keys.split()) == sorted(documented)
 
 
-def test_snippet_of_quickstart_registers() -> None:
-    (snippet,) = blocks("docs/quickstart.md", "python")
+def test_snippet_of_training_registers() -> None:
+    (snippet,) = blocks("docs/training.md", "python")
     check = "from basicsr.utils.registry import MODEL_REGISTRY; assert 'QATSRModel' in MODEL_REGISTRY"
     done = subprocess.run(
         [sys.executable, "-c", f"{snippet}\n{check}"],
@@ -498,9 +536,9 @@ def test_yaml_blocks_are_valid() -> None:
         "speed": SpeedOptions,
     }
     shown = [yaml.safe_load(fence.text) for fence in fences() if fence.language == "yaml"]
-    assert {key for block in shown for key in block} == set(known)
+    assert {key for block in shown for key in block} == {*known, "network_g"}
     for block in shown:
-        for key in block:
+        for key in block.keys() - {"network_g"}:  # that one is in tests/test_docs_architecture.py
             assert parse_block(block, key, known[key]) == known[key](), "documents show the defaults"
 
 
@@ -523,12 +561,6 @@ def test_option_keys(file: str, head: str, block: type) -> None:
     assert {key: tuple(v) if isinstance(v, list) else v for key, v in rows.items()} == fields
 
 
-def test_flags_of_export() -> None:
-    flags = [row[0] for row in table("docs/export.md", "| flag ")]
-    assert flags == [f"--{name}" for name in ("ckpt", "opt", "out", "size", "io", "calib", "kernels")]
-    assert {flag.removeprefix("--") for flag in flags} == set(inspect.signature(export_command).parameters)
-
-
 def test_fields_of_the_report(workspace: Workspace) -> None:
     export = next(command for command in RUN if "demo_abpn_x3_qat" in command)
     assert workspace.result(export).returncode == 0
@@ -549,7 +581,7 @@ def test_floors_are_those_of_the_test() -> None:
 
 
 def test_option_files_are_there() -> None:
-    for name, _ in table("README.md", "| file "):
+    for name, _ in table("docs/training.md", "| file "):
         assert (ROOT / name).exists()
 
 

@@ -263,7 +263,12 @@ def test_a_file_that_differs_is_kept_and_marked(tmp_path: Path, monkeypatch: pyt
 def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     ckpt = save_checkpoint(tmp_path / "models" / "net_g_latest.pth", 2, quantized=True)
     command = [sys.executable, "-m", "mobilesr_plugin.cli", "export", "--ckpt", str(ckpt)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     folder = tmp_path / "export"
     deadline = time.monotonic() + 60
     while not list(folder.glob(".unfinished-*/*.onnx")):

@@ -117,6 +117,7 @@ def test_ctrl_c_says_how_to_continue(tmp_path: Path) -> None:
         [sys.executable, *map(str, command)],
         cwd=tmp_path,
         env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in the background
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -328,9 +327,7 @@ def test_truncated_pth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
     code, line = failure(capsys, "srvgg", tmp_path / "a.pth", "--out", tmp_path / "x.pth")
     assert code == 1
-    assert re.search(
-        r"a\.pth (is truncated or damaged|cannot be read)", line
-    )  # torch's words depend on the cut
+    assert "a.pth is truncated or damaged" in line
 
 
 def test_other_networks_are_told_by_a_variable(
@@ -403,5 +400,5 @@ def test_tensorflow_is_an_extra(saved_abpn: Path, tmp_path: Path, monkeypatch: p
 def test_help_has_an_example_and_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
     main_without_failure(["import", "--help"])
     text = capsys.readouterr().out
-    assert "Example: mobilesr import tf-abpn" in text
+    assert "  mobilesr import tf-abpn " in text
     assert all(name in text for name in FORMATS)

@@ -121,7 +121,7 @@ def _train(name: str, changed: str, step: int, of: int = 5) -> None:
 def _compare(models: list[Path], folders: list[Path], name: str) -> dict[str, Any]:
     command = (
         f"mobilesr bench accuracy --model {_listed(models)} --data {_listed(folders)} "
-        f"--protocol {PROTOCOL} y_crop_scale --json {RESULT}/{name}.json --markdown {RESULT}/{name}.md"
+        f"--protocol {PROTOCOL} y_crop_scale --out {RESULT}/{name}.json {RESULT}/{name}.md"
     )
     run("5/5", "all of them on the test sets", command, _log(5))
     return json.loads((RESULT / f"{name}.json").read_text())

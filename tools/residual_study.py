@@ -45,7 +45,7 @@ def residual_study(folders: list[Path], result: Path) -> str:
         run(
             progress,
             f"residual {kind}, both on the test sets",
-            f"mobilesr bench accuracy --model {models} --data {data} --json {table}",
+            f"mobilesr bench accuracy --model {models} --data {data} --out {table}",
             log,
         )
         full, small = (

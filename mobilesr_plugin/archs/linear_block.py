@@ -6,9 +6,10 @@ is at https://github.com/ARM-software/sesr (``models/model_utils.py``).
 
 Deviations:
 
-* No bias in the expansion. The original's layers have them: its expanded form is then no longer a
-  plain convolution at image borders, and its collapsed form adds them to the kernel's taps, so that
-  the two differ. Here they are the same function, everywhere.
+* No bias in the expansion. The original's layers have them. In its expanded form they amount to one bias for
+  each output channel, at image borders too, because only the first convolution pads; that is ``bias`` here.
+  Its collapsed form adds them to the kernel's taps instead, so that the two differ. Here both forms are the
+  same function.
 * The short residual is asked for, not derived from equal widths: the original's collapsed form also
   adds it to the last block of an x4 network, where widths happen to be equal, its expanded form does not.
 * The two kernels are multiplied as matrices. The original runs the block on an image of an identity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
@@ -11,38 +10,33 @@ import typer
 from mobilesr_plugin.cli.bench_accuracy import accuracy
 from mobilesr_plugin.cli.bench_latency import latency
 from mobilesr_plugin.cli.bench_nodes import nodes
-from mobilesr_plugin.cli.console import progress_bar
-from mobilesr_plugin.cli.many_values import ManyValues
+from mobilesr_plugin.cli.bench_training import dataset, training
+from mobilesr_plugin.cli.command import Command, new_group
+from mobilesr_plugin.cli.console import print_json, progress_bar
+from mobilesr_plugin.cli.flags import Json, Quiet, Threads
 
-bench_app = typer.Typer(
-    help="Measure checkpoints and exported files.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@bench_app.callback()
-def _bench() -> None:
-    """Measure checkpoints and exported files."""
+bench_app = new_group("Measure checkpoints and exported files.")
+bench_app.command(cls=Command)(accuracy)
+bench_app.command(cls=Command)(latency)
+bench_app.command(cls=Command)(nodes)
+bench_app.command(cls=Command)(training)
+bench_app.command(cls=Command)(dataset)
 
 
-bench_app.command(cls=ManyValues)(accuracy)
-bench_app.command()(latency)
-bench_app.command(cls=ManyValues)(nodes)
-
-
-@bench_app.command("training-step")
+@bench_app.command("training-step", cls=Command)
 def training_step(
     variant: Annotated[str, typer.Option(help="SESR variant: M3, M5, M7, M11 or XL.")] = "M5",
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compare SESR's training step, collapsed against expanded: time, memory, multiply-accumulates.
 
     Batch 32 of 64x64, both forms alternating in one process.
 
-    Example: mobilesr bench training-step --variant M5
+    Examples:
+    mobilesr bench training-step --variant M5
     """
     import mobilesr_plugin
 
@@ -52,7 +46,7 @@ def training_step(
     with progress_bar("rounds") as update:
         result = measure(variant=variant, threads=threads, runs=runs, progress=update)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
+        print_json(dataclasses.asdict(result))
         return
     typer.echo(
         f"SESR-{variant} x2, batch 32 of 64x64, {threads} thread(s), median of {runs} alternating runs"

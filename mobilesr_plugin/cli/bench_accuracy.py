@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mobilesr_plugin.cli.console import progress_bar
+from mobilesr_plugin.cli.console import print_json, progress_bar
+from mobilesr_plugin.cli.flags import AllThreads, Json, Kernels, OptionFile, Quiet
+from mobilesr_plugin.errors import OptionError
+
+FORMATS = (".md", ".json")
 
 
 def accuracy(
@@ -21,22 +25,16 @@ def accuracy(
         typer.Option(help="rgb_crop1 (RGB, 1 pixel cropped) or y_crop_scale (Y, scale pixels cropped)."),
     ] = ["rgb_crop1"],  # noqa: B006  (typer needs a plain list)
     scale: Annotated[int | None, typer.Option(min=2, help="Upscaling factor. (default: the models')")] = None,
-    kernels: Annotated[
-        str, typer.Option(help="Arithmetic of int8 checkpoints and .tflite files: xnnpack or tflite_builtin.")
-    ] = "xnnpack",
+    kernels: Kernels = "xnnpack",
     ssim: Annotated[bool, typer.Option("--ssim", help="SSIM, as BasicSR computes it, beside PSNR.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write everything, each image too, to this file.")
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the tables (.md), or everything, each image too (.json); takes several."),
     ] = None,
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables to this file.")
-    ] = None,
-    opt: Annotated[
-        Path | None, typer.Option(help="Option file of checkpoints that do not describe themselves.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads. (default: the number of CPUs)")
-    ] = None,
+    opt: OptionFile = None,
+    threads: AllThreads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compare models on folders of HR images: PSNR in dB, one table for each protocol.
 
@@ -44,8 +42,13 @@ def accuracy(
     take several values. An int8 checkpoint runs in integers, as on the device, and its float network
     gets a row of its own; `loss` is float minus int8, means over the sets.
 
-    Example: mobilesr bench accuracy --model net_g_latest.pth abpn_x3_int8.tflite --data Set5/HR Set14/HR
+    Examples:
+    mobilesr bench accuracy --model net_g_latest.pth abpn_x3_int8.tflite --data Set5/HR Set14/HR
+    mobilesr bench accuracy --model abpn_x3_int8.tflite --data Set5/HR --out accuracy.md accuracy.json
     """
+    for path in out or []:
+        if path.suffix not in FORMATS:
+            raise OptionError(f"--out is {path}; its name must end in one of {', '.join(FORMATS)}")
     from mobilesr_plugin.bench.accuracy import evaluate
     from mobilesr_plugin.bench.accuracy_result import markdown, to_json
     from mobilesr_plugin.data.images import write_bytes
@@ -65,8 +68,10 @@ def accuracy(
         )
     content = to_json(result)
     table = markdown(content)
-    typer.echo(table, nl=False)
-    if json_file:
-        write_bytes(json_file, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    if markdown_file:
-        write_bytes(markdown_file, table.encode())
+    everything = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    for path in out or []:
+        write_bytes(path, (table if path.suffix == ".md" else everything).encode())
+    if as_json:
+        print_json(content)
+    else:
+        typer.echo(table, nl=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilesr_plugin.cli.console import progress_bar
+from mobilesr_plugin.cli.console import print_json, progress_bar
+from mobilesr_plugin.cli.flags import ImageSize, Json, Kernels, Quiet, Runs, Threads
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import parse_size
 
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 def latency(
     files: Annotated[
-        list[Path], typer.Argument(help=".tflite, .onnx and .pth files; the first is the base of the ratios.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help=".tflite, .onnx and .pth files; the first is the base of the ratios."
+        ),
     ],
-    size: Annotated[str, typer.Option(help="HxW of the input image.")] = "360x640",
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
-    runs: Annotated[int, typer.Option(help="Rounds that count.")] = 21,
-    kernels: Annotated[str, typer.Option(help="xnnpack or tflite_builtin.")] = "xnnpack",
+    size: ImageSize = "360x640",
+    threads: Threads = 2,
+    runs: Runs = 21,
+    kernels: Kernels = "xnnpack",
     per_op: Annotated[
         bool, typer.Option("--per-op", help="Time each operator of the .tflite files too.")
     ] = False,
@@ -36,14 +39,17 @@ def latency(
         str | None,
         typer.Option(help="Estimate the .tflite files for an Arm NPU, such as ethos-u65-512, with Vela."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Time files alternately in one process: median, spread, ratio to the first, peak memory.
 
     A checkpoint (.pth) is timed as its float network in PyTorch. Memory is measured in a fresh process
     for each file. For .tflite files the table says which operators XNNPACK took, and which it left.
 
-    Example: mobilesr bench latency published.tflite export/abpn_x3_int8_360x640.tflite
+    Examples:
+    mobilesr bench latency published.tflite export/abpn_x3_int8_360x640.tflite
+    mobilesr bench latency export/abpn_x3_int8_360x640.tflite --per-op --json
     """
     from mobilesr_plugin.bench.latency import measure
 
@@ -71,7 +77,7 @@ def latency(
                 row["per_operator"] = dataclasses.asdict(operators[path])
             if path in estimates:
                 row["npu"] = dataclasses.asdict(estimates[path])
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     typer.echo(f"{size}, {threads} threads, {kernels}, median of {runs} alternating runs")
     typer.echo(_files_table(results))

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mobilesr_plugin.cli.console import progress_bar
+from mobilesr_plugin.cli.console import print_json, progress_bar
+from mobilesr_plugin.cli.flags import ImageSize, Json, Quiet, Runs, Threads
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import parse_size
 
@@ -16,25 +17,27 @@ FORMATS = (".md", ".json", ".png", ".svg")
 
 
 def nodes(
-    size: Annotated[str, typer.Option(help="HxW of the image.")] = "360x640",
+    size: ImageSize = "360x640",
     channels: Annotated[
         int, typer.Option(help="Channels of the hidden layers, a multiple of 4. (ABPN: 28)")
     ] = 28,
     scale: Annotated[int, typer.Option(help="Upscaling factor.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
-    runs: Annotated[int, typer.Option(help="Rounds that count.")] = 21,
+    threads: Threads = 2,
+    runs: Runs = 21,
     out: Annotated[
         list[Path] | None,
         typer.Option(help="Write the tables (.md, .json) or the plot (.png, .svg); takes several."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Time each candidate for a network's graph in int8, to choose an architecture for a device.
 
     After the meta-node study of the ABPN paper: single operators, then whole networks with each kind of
     residual. All are built with TensorFlow and run alternately in one process, on this machine.
 
-    Example: mobilesr bench nodes --size 360x640 --out nodes.md nodes.png
+    Examples:
+    mobilesr bench nodes --size 360x640 --out nodes.md nodes.png
     """
     for path in out or []:
         if path.suffix not in FORMATS:
@@ -70,4 +73,7 @@ def nodes(
             case _:
                 data = nodes_result.svg(results, title)
         write_bytes(path, data)
-    typer.echo(json.dumps(content, indent=2) if as_json else table, nl=as_json)
+    if as_json:
+        print_json(content)
+    else:
+        typer.echo(table, nl=False)

@@ -6,34 +6,46 @@ Exit codes: 0 done; 1 a stated failure (one line on stderr); 2 wrong usage; 3 a 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
 from mobilesr_plugin import __version__
 from mobilesr_plugin.cli.bench import bench_app
+from mobilesr_plugin.cli.command import Command, new_group
 from mobilesr_plugin.cli.data import data_app
 from mobilesr_plugin.cli.export import export
 from mobilesr_plugin.cli.import_ import import_command
-from mobilesr_plugin.cli.many_values import ManyValues
 from mobilesr_plugin.cli.report import report
 from mobilesr_plugin.cli.upscale import upscale
 from mobilesr_plugin.errors import MobileSRError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer names only the class below it
 
-app = typer.Typer(
-    name="mobilesr",
-    help="Super-resolution from PyTorch to a phone: data, export, benchmarks.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = new_group(
+    """Super-resolution from PyTorch to a phone: data, training for int8, verified TFLite files.
+
+Training itself is BasicSR's: python basicsr/train.py -opt options/abpn_x3.yml
+
+Examples:
+mobilesr data demo
+mobilesr data options --out options
+mobilesr export --ckpt experiments/abpn_x3_qat/models/net_g_latest.pth
+mobilesr upscale photo.jpg --model experiments/abpn_x3_qat/export/abpn_x3_int8.tflite
+"""
 )
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
-app.command("export")(export)
-app.command("upscale")(upscale)
-app.command("import")(import_command)
-app.command("report", cls=ManyValues)(report)
+app.command("export", cls=Command)(export)
+app.command("upscale", cls=Command)(upscale)
+app.command("import", cls=Command)(import_command)
+app.command("report", cls=Command)(report)
+
+export_app = typer.Typer(
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+export_app.command(cls=Command)(export)
 
 
 @app.callback(invoke_without_command=True)
@@ -45,18 +57,37 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``mobilesr`` and leave the process with its exit code."""
-    try:
-        app(arguments)
-    except MobileSRError as error:
-        typer.echo(f"mobilesr: {error}", err=True)
-        sys.exit(error.exit_code)
-    except SystemExit as done:
-        if done.code == INTERRUPTED:
-            typer.echo("mobilesr: interrupted; no file is left half-written, run it again to go on", err=True)
-            sys.exit(1)
-        raise
+    sys.exit(_run(app, "mobilesr", arguments))
 
 
 def export_main() -> None:
     """Run ``mobilesr-export``, which is ``mobilesr export``."""
-    main(["export", *sys.argv[1:]])
+    sys.exit(_run(export_app, "mobilesr-export", None))
+
+
+def _run(command: typer.Typer, name: str, arguments: list[str] | None) -> int:
+    try:
+        code = command(arguments, prog_name=name, standalone_mode=False)
+    except MobileSRError as error:
+        typer.echo(f"mobilesr: {error}", err=True)
+        return error.exit_code
+    except UsageError as error:
+        return _tell_usage(error, name)
+    except typer.Abort:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        typer.echo("mobilesr: interrupted; no file is left half-written, run it again to go on", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _tell_usage(error: Any, name: str) -> int:
+    """Says in one line what is wrong; a group without a command shows its help instead."""
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+    else:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else name
+        typer.echo(f"mobilesr: {' '.join(message.split()).rstrip('.')}; see {path} --help", err=True)
+    return 2

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilesr_plugin.cli.console import progress_bar
+from mobilesr_plugin.cli.console import print_json, progress_bar, say
+from mobilesr_plugin.cli.flags import AllThreads, Json, Kernels, OptionFile, Quiet
 from mobilesr_plugin.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -60,17 +60,11 @@ def upscale(
             min=0, help="Border of tiles, for a file whose receptive field is not known. (default: exact)"
         ),
     ] = None,
-    kernels: Annotated[
-        str, typer.Option(help="Arithmetic of int8 checkpoints and .tflite files: xnnpack or tflite_builtin.")
-    ] = "xnnpack",
-    opt: Annotated[
-        Path | None, typer.Option(help="Option file of a checkpoint that does not describe itself.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads. (default: the number of CPUs)")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    kernels: Kernels = "xnnpack",
+    opt: OptionFile = None,
+    threads: AllThreads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Upscale pictures and videos with a network.
 
@@ -78,9 +72,9 @@ def upscale(
     profile and EXIF are kept; of videos also frame times, sound and subtitles. What exists is skipped, so
     a run that was stopped goes on where it was.
 
-    Example: mobilesr upscale photo.jpg --model export/abpn_x3_int8.tflite
-
-    Example: mobilesr upscale photos/ 'more/*.png' clip.mp4 --model net_g_latest.pth --out large/
+    Examples:
+    mobilesr upscale photo.jpg --model export/abpn_x3_int8.tflite
+    mobilesr upscale photos/ 'more/*.png' clip.mp4 --model net_g_latest.pth --out large/
     """
     if model is None:
         raise OptionError(NO_MODEL)
@@ -98,18 +92,17 @@ def upscale(
         overlap=overlap,
     )
     jobs = plan(inputs, out, upscaler.scale, form)
-    silent = quiet or as_json
-    with _bars(silent, many=len(jobs) > 1) as progress:
+    with _bars(many=len(jobs) > 1) as progress:
         results = upscale_all(
             jobs,
             upscaler,
             overwrite=overwrite,
             video=VideoOptions(codec, crf, preset),
             progress=progress,
-            finished=lambda result: None if silent else _tell(result),
+            finished=_tell,
         )
     if as_json:
-        typer.echo(json.dumps(_summary(upscaler.file, results), indent=2))
+        print_json(_summary(upscaler.file, results))
     failed = [result for result in results if result.state == "failed"]
     if failed:
         more = f" ({len(failed)} of {len(results)} inputs failed; this is the first)" if failed[1:] else ""
@@ -117,11 +110,8 @@ def upscale(
 
 
 @contextlib.contextmanager
-def _bars(silent: bool, *, many: bool) -> Any:
+def _bars(*, many: bool) -> Any:
     """One bar: the frames of a video while it runs, else the files, if there are many."""
-    if silent:
-        yield lambda what, done, total: None
-        return
     with contextlib.ExitStack() as shown:
         current: list[tuple[str, Callable[[int, int], None]]] = []
 
@@ -142,11 +132,11 @@ def _tell(result: Result) -> None:
             assert result.size is not None
             width, height = result.size
             frames = f", {result.frames} frames" if result.frames is not None else ""
-            typer.echo(f"{result.target}: {width}x{height}{frames}, {result.seconds:.1f} s")
+            say(f"{result.target}: {width}x{height}{frames}, {result.seconds:.1f} s")
             for note in result.notes:
-                typer.echo(f"  note: {note}")
+                say(f"  note: {note}")
         case "skipped":
-            typer.echo(f"{result.target}: exists already, skipped (--overwrite makes it anew)")
+            say(f"{result.target}: exists already, skipped (--overwrite makes it anew)")
         case _:
             typer.echo(f"failed: {result.notes[0]}", err=True)
 

@@ -8,6 +8,7 @@ with the same range; TFLiteConverter then takes every scale and zero point over,
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -41,7 +42,9 @@ class TensorFlowModel:
         with silenced_native_output():
             tensorflow, onnx2tf = _import()
             self._tensorflow = tensorflow
-            with tempfile.TemporaryDirectory() as folder, _quantize_as_fake_quant(tensorflow):
+            # onnx2tf prints tracebacks of what fails; one line tells enough.
+            printed = contextlib.redirect_stdout(io.StringIO())
+            with printed, tempfile.TemporaryDirectory() as folder, _quantize_as_fake_quant(tensorflow):
                 # A copy, because onnx2tf may rewrite its input file in place.
                 copied = shutil.copy(onnx_path, Path(folder) / "network.onnx")
                 try:

@@ -91,7 +91,7 @@ def import_checkpoint(
         ),
     }
     progress("comparing with the original")
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / out.name
         checkpoint.save(staged, entries)
         network = checkpoint.restore(staged).float_network
