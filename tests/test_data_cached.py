@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import platform
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
+from basicsr.utils import set_random_seed
 from data_fixtures import hr_folder, picture, write_png
 from host_fixtures import LAUNCHER, environment, installed, make_data, run, write_options
 from host_fixtures import options as host_options
@@ -168,9 +170,7 @@ def test_luma_of_all_colours() -> None:
 @pytest.mark.parametrize(("flip", "turn"), [(True, True), (False, True), (True, False), (False, False)])
 def test_crops_have_basicsr_s_distribution(flip: bool, turn: bool) -> None:
     count, sizes, patch = 40000, np.array([[19, 16]]), 16
-    crops = draw(
-        np.random.default_rng(0), np.zeros(count, int), sizes.repeat(count, 0), patch, flip=flip, turn=turn
-    )
+    crops = draw(random.Random(0), np.zeros(count, int), sizes.repeat(count, 0), patch, flip=flip, turn=turn)
     basicsr.data.transforms.random.seed(0)
     theirs = np.zeros((count, 5), int)
     plane = np.arange(19, dtype=np.float32)[:, None, None].repeat(16, 1)
@@ -204,18 +204,31 @@ def contents(batches: Any) -> list[bytes]:
     ]
 
 
+@pytest.mark.parametrize("form", [{}, {"use_hflip": False}, {"use_rot": False}])
+def test_without_workers_the_patches_of_a_seed_are_basicsr_s(folders: Path, form: dict[str, Any]) -> None:
+    """So that exchanging the type changes nothing but speed."""
+    opt = options(folders, num_worker_per_gpu=0, **form)
+    found = []
+    for kind in ("PairedImageDataset", "CachedPairedDataset"):
+        loaded = loader({**opt, "type": kind}, ratio=4)
+        set_random_seed(5)
+        found.append([batch[key].clone() for batch in loaded for key in ("lq", "gt")])
+    assert len(found[0]) == len(found[1]) > 4
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("form", [{}, {"uint8_batches": True}, {"color": "y"}])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_basicsr_s_loader(lmdbs: Path, workers: int, form: dict[str, Any]) -> None:
     opt = options(lmdbs, num_worker_per_gpu=workers, **form)
     first, again, other = loader(opt, ratio=4), loader(opt, ratio=4), loader(opt, ratio=4, seed=1)
-    torch.manual_seed(0)
+    set_random_seed(0)
     epochs = [contents(first), contents(first)]
     assert len(epochs[0]) == 4 * len(first.dataset) // 4
     assert len(set(epochs[0] + epochs[1])) == 2 * len(epochs[0])  # no worker, no epoch repeats another
-    torch.manual_seed(0)
+    set_random_seed(0)
     assert [contents(again), contents(again)] == epochs
-    torch.manual_seed(1)
+    set_random_seed(1)
     assert contents(other) != epochs[0]
     batch = next(iter(first))
     channels = 1 if "color" in form else 3
@@ -244,9 +257,9 @@ def test_ranks_draw_differently(lmdbs: Path) -> None:
     cached = build_dataset(options(lmdbs))
     found = []
     for rank in range(2):
-        torch.manual_seed(10 + rank)
+        set_random_seed(10 + rank)
         found.append(cached._draw([0] * 50)[:, 1:].tobytes())
-    torch.manual_seed(10)
+    set_random_seed(10)
     assert found[0] != found[1]
     assert cached._draw([0] * 50)[:, 1:].tobytes() == found[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,9 +29,9 @@ class CachedPairedDataset(PairedImageDataset):
     """PairedImageDataset with the same keys, the same folders or LMDB, and the same pixels, faster.
 
     Images are decoded at the start and kept as uint8 in memory that worker processes and ranks share, or
-    in a mapped file. A loader gets whole batches. Crops and flips have the distribution of BasicSR's, but
-    come from a generator of their own: it follows ``manual_seed``, and differs between workers, ranks
-    and epochs. Keys beyond PairedImageDataset's: see CacheOptions.
+    in a mapped file. A loader gets whole batches. Without worker processes the same ``manual_seed`` gives the
+    same crops and flips as there. With them the distribution is the same, and crops differ between
+    workers, ranks and epochs. Keys beyond PairedImageDataset's: see CacheOptions.
 
     Raises:
         OptionError: an unknown key or a value that is not allowed.
@@ -46,7 +47,7 @@ class CachedPairedDataset(PairedImageDataset):
         self._to_float = ToFloat(opt.get("color") == "y", self.mean, self.std)
         self._deferred = options.uint8_batches
         self._on_device = _takes_device(self._store, options)
-        self._generator: tuple[int, np.random.Generator] | None = None
+        self._generator: tuple[int, random.Random] | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns one pair as PairedImageDataset does: (C, H, W), float32, for training a patch."""
@@ -101,16 +102,17 @@ class CachedPairedDataset(PairedImageDataset):
         size, scale = self.opt["gt_size"], self.opt["scale"]
         return (GT, size, scale) if key == "gt" else (LQ, size // scale, 1)
 
-    def _random(self) -> np.random.Generator:
-        """Returns this process's generator, seeded as torch is.
+    def _random(self) -> crops.Randomness:
+        """Returns BasicSR's source of randomness in the main process; a worker has its own.
 
-        torch draws a worker's seed in each epoch from the generator of the main process, which BasicSR seeds
-        with ``manual_seed`` + rank. BasicSR seeds ``random`` in each worker, but alike in all epochs.
+        BasicSR seeds ``random`` in each worker, but alike in all epochs. torch draws a worker's seed in each
+        epoch from the generator of the main process, which BasicSR seeds with ``manual_seed`` + rank.
         """
         worker = get_worker_info()
-        seed = torch.initial_seed() if worker is None else worker.seed
-        if self._generator is None or self._generator[0] != seed:
-            self._generator = (seed, np.random.default_rng(seed))
+        if worker is None:
+            return random
+        if self._generator is None or self._generator[0] != worker.seed:
+            self._generator = (worker.seed, random.Random(worker.seed))
         return self._generator[1]
 
     def _check_sizes(self, source: Source) -> None:

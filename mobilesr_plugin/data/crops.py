@@ -7,6 +7,7 @@ flip, a vertical flip and a transposition, in this order (``basicsr/data/transfo
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,8 +19,16 @@ from mobilesr_plugin.data.tile_store import TileStore
 _UPLOAD_BYTES = 256 * 1024**2
 
 
+class Randomness(Protocol):
+    """What ``random.Random`` and the module ``random`` have."""
+
+    def randint(self, a: int, b: int, /) -> int: ...
+
+    def random(self) -> float: ...
+
+
 def draw(
-    generator: np.random.Generator,
+    generator: Randomness,
     pairs: np.ndarray,
     sizes: np.ndarray,
     patch: int,
@@ -27,10 +36,10 @@ def draw(
     flip: bool,
     turn: bool,
 ) -> np.ndarray:
-    """Draw a batch of crops, distributed as by ``paired_random_crop`` and ``augment``.
+    """Draw a batch of crops: those of ``paired_random_crop`` and ``augment``, from the same generator.
 
     Args:
-        generator: where randomness comes from.
+        generator: where randomness comes from; BasicSR's is that of the module ``random``.
         pairs: (N,) which pairs.
         sizes: (N, 2) height and width of their LR images.
         patch: side of an LR patch.
@@ -40,11 +49,14 @@ def draw(
     Returns:
         (N, 6), int64.
     """
-    crops = np.zeros((len(pairs), 6), np.int64)
-    crops[:, 0] = pairs
-    crops[:, 1:3] = generator.integers(0, sizes - patch, endpoint=True)
-    crops[:, 3:] = generator.integers(0, 2, (len(pairs), 3)) * [flip, turn, turn]
-    return crops
+    found = []
+    for pair, (height, width) in zip(pairs.tolist(), sizes.tolist(), strict=True):
+        top = generator.randint(0, height - patch)
+        left = generator.randint(0, width - patch)
+        # As there, a switch that is off draws nothing.
+        mirror, upend, transpose = (on and generator.random() < 0.5 for on in (flip, turn, turn))
+        found.append((pair, top, left, mirror, upend, transpose))
+    return np.array(found, np.int64)
 
 
 def cut(store: TileStore, kind: int, crops: np.ndarray, size: int, step: int) -> torch.Tensor:
