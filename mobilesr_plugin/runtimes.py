@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 
 from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
 from mobilesr_plugin.options import KERNELS
+
+_STDERR = threading.RLock()  # held by the thread that has put something else in place of standard error
 
 
 class TFLiteRunner:
@@ -210,16 +213,18 @@ def _decode(values: np.ndarray) -> np.ndarray:
 def silenced_native_output() -> Iterator[None]:
     """Drops what native libraries write to standard error, past Python.
 
-    TFLite and TensorFlow announce themselves there on every start.
+    TFLite and TensorFlow announce themselves there on every start. Threads wait for each other here: one
+    that came while another was inside would put back what that one had put there.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
+    with _STDERR:
         sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+        saved = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)

@@ -26,7 +26,8 @@ from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.upscaling import video_segments
 from mobilesr_plugin.upscaling.upscaler import Upscaler, open_upscaler
 from mobilesr_plugin.upscaling.video import upscale_video
-from mobilesr_plugin.upscaling.video_source import UnreadableVideoError
+from mobilesr_plugin.upscaling.video_frames import FrameImage, FrameReader, FrameWriter
+from mobilesr_plugin.upscaling.video_source import Colour, UnreadableVideoError, VideoInfo
 
 av = pytest.importorskip("av")
 
@@ -163,6 +164,54 @@ def test_range_and_matrix_are_kept(tmp_path: Path, matrix: int, limits: int, cha
         for index in range(len(colours)):
             at = index * step + step // 2
             assert abs(int(small[small.shape[0] // 2, at]) - int(large[large.shape[0] // 2, 2 * at])) <= 2
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv444p", "yuv422p10le", "rgb24", "gray"])
+def test_the_network_sees_what_ffmpeg_converts_exactly(form: str) -> None:
+    frame = av.VideoFrame.from_ndarray(noise(50, 70), format="rgb24").reformat(
+        format=form,
+        dst_colorspace=1,
+        src_color_range=FULL,
+        dst_color_range=FULL if form == "rgb24" else LIMITED,
+    )
+    info = VideoInfo(1, 70, 50, 0, Fraction(25), MILLISECOND, None, Colour(1, LIMITED, 2, 2), 8)
+    flags = av.video.reformatter.Interpolation
+    exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
+    expected = frame.reformat(
+        format="rgb24",
+        src_colorspace=1,
+        dst_colorspace=1,
+        src_color_range=FULL if form == "rgb24" else LIMITED,
+        dst_color_range=FULL,
+        interpolation=int(exact),
+    )
+    assert np.array_equal(FrameReader(info, 3).image(frame).pixels, expected.to_ndarray())
+
+
+@pytest.mark.parametrize("limits", [LIMITED, FULL])
+@pytest.mark.parametrize("matrix", [1, 4, 5, 7, 9])
+def test_colour_goes_back_as_h273_says(matrix: int, limits: int) -> None:
+    """Noise against the standard's own equations: Y, and the means of Cb and Cr of four pixels."""
+    red, blue = {
+        1: (0.2126, 0.0722),
+        4: (0.30, 0.11),
+        5: (0.299, 0.114),
+        7: (0.212, 0.087),
+        9: (0.2627, 0.0593),
+    }[matrix]
+    image = noise(90, 162)  # no multiple of what frames are aligned to
+    info = VideoInfo(1, 54, 30, 0, Fraction(25), MILLISECOND, None, Colour(matrix, limits, 2, 2), 8)
+    frame = FrameWriter(info, 3).frame(FrameImage(image, ()), 7)
+    assert (frame.pts, frame.time_base, frame.format.name) == (7, MILLISECOND, "yuv420p")
+    r, g, b = (image[:, :, channel] / 255 for channel in range(3))
+    y = red * r + (1 - red - blue) * g + blue * b
+    chroma = [(side - y) / (2 - 2 * share) for side, share in ((b, blue), (r, red))]
+    steps, offset = ((255, 255), 0) if limits == FULL else ((219, 224), 16)
+    expected = [y * steps[0] + offset]
+    expected += [part.reshape(45, 2, 81, 2).mean(axis=(1, 3)) * steps[1] + 128 for part in chroma]
+    for made, wanted in zip(planes(frame), expected, strict=True):
+        assert np.abs(made - wanted.clip(0, 255)).max() < 1.3
+        assert np.abs(made - wanted.clip(0, 255)).mean() < 0.35
 
 
 def test_a_video_that_says_nothing_is_tagged_as_it_was_taken(tmp_path: Path) -> None:
@@ -321,6 +370,66 @@ def test_the_benchmark_measures_both(model: Path) -> None:  # noqa: F811
     assert result["ratio"] == upscaled / bare > 0
 
 
+@pytest.mark.parametrize(("threads", "shares"), [(1, [1]), (2, [1, 1]), (5, [2, 3])])
+def test_threads_are_shared_out_among_frames(model: Path, threads: int, shares: list[int]) -> None:  # noqa: F811
+    """Two frames at a time, on other interpreters, give the same pixels."""
+    whole = open_upscaler(model, threads=threads)
+    parts = whole.shared_out(2)
+    assert [part.file.origin.threads for part in parts] == shares
+    assert len({id(part.file.origin) for part in parts}) == len(shares)
+    image = noise(40, 56)
+    for part in parts:
+        assert np.array_equal(part.pixels(image), whole.pixels(image))
+        assert np.array_equal(part.pixels(image[:, :, :1]), whole.pixels(image[:, :, :1]))
+    alone = nearest()
+    assert alone.shared_out(2) == [alone]
+
+
+MEMORY = """
+import re, sys, time
+from pathlib import Path
+from mobilesr_plugin.upscaling.upscaler import Upscaler, open_upscaler
+from mobilesr_plugin.upscaling.video import upscale_video
+from mobilesr_plugin.upscaling.video_frames import FrameWriter
+
+def slowly(work):
+    def run(*given):
+        time.sleep(0.01)
+        return work(*given)
+    return run
+
+upscaler = open_upscaler(Path(sys.argv[1]))
+owner, name = {"network": (Upscaler, "pixels"), "encoder": (FrameWriter, "frame")}[sys.argv[2]]
+setattr(owner, name, slowly(getattr(owner, name)))
+for source in sys.argv[3:]:
+    upscale_video(Path(source), Path(f"{source}.mkv"), upscaler)
+    # Not ru_maxrss, which begins with the memory of the process that started this one.
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.parametrize(("slow", "limit"), [("network", 0.67), ("encoder", 2)])
+def test_memory_does_not_grow_with_the_length(model: Path, tmp_path: Path, slow: str, limit: float) -> None:  # noqa: F811
+    """Frames would pile up before a slow network, and results before a slow encoder."""
+    height, width = 240, 320
+    few, many = 40, 240
+    pictures = images(16, height, width)
+    sources = [
+        write_video(tmp_path / f"{count}.mp4", [pictures[index % 16] for index in range(count)])
+        for count in (few, many)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(model), slow, *map(str, sources)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after_few, after_many = (1024 * int(each) for each in done.stdout.split())
+    read = (many - few) * height * width * 3  # bytes; results have nine times as many
+    assert after_many - after_few < limit * read
+
+
 # Going on
 
 
@@ -406,7 +515,9 @@ def test_ctrl_c_keeps_finished_segments_and_the_next_run_goes_on(
 # Failures
 
 
-def test_a_disk_that_fills_up(model: Path, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("size", [5_000, 20_000, 70_000])
+def test_a_disk_that_fills_up(model: Path, tmp_path: Path, size: int) -> None:  # noqa: F811
+    """In the first frames of a segment, where closing the file fails once more, and later."""
     source = write_video(tmp_path / "a.mp4", images(150))
     out = tmp_path / "out"
     done = subprocess.run(
@@ -414,7 +525,7 @@ def test_a_disk_that_fills_up(model: Path, tmp_path: Path) -> None:  # noqa: F81
         env=environment(),
         capture_output=True,
         text=True,
-        preexec_fn=limited(20_000),
+        preexec_fn=limited(size),
         check=False,
     )
     assert done.returncode == 1
@@ -455,6 +566,22 @@ def test_what_is_no_whole_video_is_said(
     }
     assert expected.get(kind, "cannot be read as a video") in stated(capsys)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good_x3.mp4"]
+
+
+@pytest.mark.parametrize(("preset", "control"), [(None, b"rc=cqp"), ("veryfast", b"rc=crf")])
+def test_quality_and_preset_of_libx264(tmp_path: Path, preset: str | None, control: bytes) -> None:
+    source = write_video(tmp_path / "a.mp4", images(6))
+    sizes = []
+    for crf in (0, 2, 18, 40):
+        target = tmp_path / f"{crf}.mkv"
+        upscale_video(source, target, nearest(), crf=crf, preset=preset)
+        sizes.append(target.stat().st_size)
+        assert control in target.read_bytes() or crf == 0  # what x264 writes about itself
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[1]
+    upscale_video(source, tmp_path / "lossless.mkv", nearest(), codec="ffv1")
+    for exact, made in zip(read(tmp_path / "lossless.mkv"), read(tmp_path / "0.mkv"), strict=True):
+        assert all(np.array_equal(*pair) for pair in zip(planes(exact), planes(made), strict=True))
 
 
 def test_an_unknown_codec_is_said_before_the_work(tmp_path: Path) -> None:

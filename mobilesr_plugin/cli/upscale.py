@@ -45,7 +45,7 @@ def upscale(
     ] = None,
     crf: Annotated[
         int, typer.Option(min=0, max=63, help="Quality of videos, smaller is better and larger.")
-    ] = 18,
+    ] = 23,
     preset: Annotated[
         str | None,
         typer.Option(help="Preset of libx264 and libx265, ultrafast to veryslow. (default: ultrafast)"),

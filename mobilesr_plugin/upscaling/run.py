@@ -50,7 +50,7 @@ class VideoOptions:
     """How videos are encoded; see ``video_segments.encoder_options``."""
 
     codec: str | None = None
-    crf: int = 18
+    crf: int = 23
     preset: str | None = None
 
 

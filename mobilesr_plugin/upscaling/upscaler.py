@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from torch import nn
 from mobilesr_plugin import register
 from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.graph.collapse import collapsed
-from mobilesr_plugin.networks_from_files import FileNetwork, Network, open_networks, to_pixels, to_tensor
+from mobilesr_plugin.networks_from_files import (
+    FileNetwork,
+    Network,
+    open_networks,
+    shared_out,
+    to_pixels,
+    to_tensor,
+)
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
 from mobilesr_plugin.upscaling.field import receptive_field
@@ -57,6 +65,18 @@ class Upscaler:
         self.tiling = Tiling(radius, largest, whole, file.fixed_size, str(file.path))
         self.takes_real = _takes_real(file)
         self._network = _prepared(file)
+
+    def shared_out(self, parts: int) -> list[Upscaler]:
+        """Returns upscalers that run at the same time, with this one's threads shared out, if there can be.
+
+        Threads that work on one image wait for each other at the end of every operator.
+        """
+        made = []
+        for file in shared_out(self.file, parts):
+            own = copy.copy(self)
+            own.file, own._network = file, _prepared(file)
+            made.append(own)
+        return made if len(made) > 1 else [self]
 
     def note(self, shape: tuple[int, int]) -> str | None:
         """Returns what is not exact, or not cut, about an image of ``shape``."""

@@ -6,7 +6,10 @@ import functools
 import itertools
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -24,6 +27,7 @@ from mobilesr_plugin.upscaling.video_segments import (
 from mobilesr_plugin.upscaling.video_source import UnreadableVideoError, VideoInfo, frames, scan
 
 _AHEAD = 4  # frames between two threads
+_AT_ONCE = 2  # frames in the network
 _LOOK = 0.1  # seconds after which a waiting thread looks whether another one has failed
 
 T = TypeVar("T")
@@ -45,7 +49,7 @@ def upscale_video(
     upscaler: Upscaler,
     *,
     codec: str | None = None,
-    crf: int = 18,
+    crf: int = 23,
     preset: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Made:
@@ -110,20 +114,28 @@ class _Stopped(Exception):
 
 
 class _Channel(Generic[T]):
-    """A bounded queue that can be closed by its writer and abandoned by anybody."""
+    """A bounded queue that can be closed by its writer and abandoned by anybody.
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._queue: queue.Queue[T | None] = queue.Queue(_AHEAD)
+    Without room its writer waits until the reader has taken what it put.
+    """
+
+    def __init__(self, stop: threading.Event, room: int) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(room or 1)
+        self._room = room
         self._stop = stop
 
     def put(self, item: T | None) -> None:
         """Waits for room. None closes the channel."""
         while not self._stop.is_set():
             try:
-                return self._queue.put(item, timeout=_LOOK)
+                self._queue.put(item, timeout=_LOOK)
+                break
             except queue.Full:
                 continue
-        raise _Stopped
+        while not self._room and not self._queue.empty() and not self._stop.is_set():
+            time.sleep(_LOOK)
+        if self._stop.is_set():
+            raise _Stopped
 
     def __iter__(self) -> Iterator[T]:
         while not self._stop.is_set():
@@ -138,7 +150,7 @@ class _Channel(Generic[T]):
 
 
 class _Pipeline:
-    """Three threads: one decodes, this one runs the network, one encodes."""
+    """Threads: one decodes, _AT_ONCE run the network, one encodes; this one keeps the order."""
 
     def __init__(
         self,
@@ -149,11 +161,13 @@ class _Pipeline:
         encoder: Encoder,
         progress: Callable[[int, int], None],
     ) -> None:
-        self.source, self.info, self.upscaler, self.segments = source, encoder.info, upscaler, segments
+        self.source, self.info, self.segments = source, encoder.info, segments
+        at_once, room = (1, 0) if encoder.large else (_AT_ONCE, _AHEAD)
+        self.channels, self.upscalers = upscaler.channels, upscaler.shared_out(at_once)
         self.writer, self.encoder, self.progress = writer, encoder, progress
         self.stop = threading.Event()
-        self.small: _Channel[Stamped] = _Channel(self.stop)
-        self.large: _Channel[Stamped] = _Channel(self.stop)
+        self.small: _Channel[Stamped] = _Channel(self.stop, room)
+        self.large: _Channel[Stamped] = _Channel(self.stop, room)
         self.failures: list[BaseException] = []
 
     def run(self) -> int:
@@ -164,9 +178,8 @@ class _Pipeline:
             thread.start()
         try:
             self.progress(done, max(self.info.packets, done))
-            for stamp, image in self.small:
-                pixels = self.upscaler.pixels(image.pixels)
-                self.large.put((stamp, FrameImage(pixels, image.chroma)))
+            for stamp, image in self._upscaled():
+                self.large.put((stamp, image))
                 done += 1
                 self.progress(done, max(self.info.packets, done))
             self.large.put(None)
@@ -182,6 +195,29 @@ class _Pipeline:
         assert self.segments.frames == done >= before
         return done
 
+    def _upscaled(self) -> Iterator[Stamped]:
+        """Yields the frames in their order, one for each that was read."""
+        free: queue.SimpleQueue[Upscaler] = queue.SimpleQueue()
+        for upscaler in self.upscalers:
+            free.put(upscaler)
+
+        def run(image: FrameImage) -> FrameImage:
+            upscaler = free.get()
+            try:
+                return FrameImage(upscaler.pixels(image.pixels), image.chroma)
+            finally:
+                free.put(upscaler)
+
+        running: deque[tuple[int, Future[FrameImage]]] = deque()
+        with ThreadPoolExecutor(len(self.upscalers)) as networks:
+            for stamp, image in self.small:
+                running.append((stamp, networks.submit(run, image)))
+                if len(running) > len(self.upscalers) or self.encoder.large:
+                    stamp, first = running.popleft()
+                    yield stamp, first.result()
+            for stamp, last in running:
+                yield stamp, last.result()
+
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
@@ -192,7 +228,7 @@ class _Pipeline:
             self.stop.set()
 
     def _read(self) -> None:
-        reader = FrameReader(self.info, self.upscaler.channels)
+        reader = FrameReader(self.info, self.channels)
         for stamp, frame in frames(self.source, self.info, skip=self.segments.frames):
             self.small.put((stamp, reader.image(frame)))
         self.small.put(None)

@@ -24,7 +24,16 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, fill)
     except OSError as error:
-        raise CannotWriteError(
-            f"{path} cannot be written: {error.strerror or error}; what was finished before is kept, and the "
-            "same command goes on from there"
-        ) from error
+        raise _cannot_write(path, error) from error
+    except Exception as error:
+        # PyAV closes a container whose writing has failed; that fails, too, with an error of its own.
+        if isinstance(error.__context__, OSError):
+            raise _cannot_write(path, error.__context__) from error
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotWriteError:
+    return CannotWriteError(
+        f"{path} cannot be written: {error.strerror or error}; what was finished before is kept, and the "
+        "same command goes on from there"
+    )
