@@ -112,6 +112,9 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, kind: str) -> None
     metrics = [re.findall(r"# psnr: ([\d.]+)", log) for log in logs]
     assert len(metrics[0]) == len(metrics[1]) == 2
     assert np.allclose(np.array(metrics[0], float), np.array(metrics[1], float), atol=2e-2)
+    of_float = [re.findall(r"\(float ([\d.]+)\)", log) for log in logs]  # over all images, too
+    assert of_float[0] == of_float[1]
+    assert len(of_float[0]) == (0 if kind == "float" else 2)
     losses = [[float(value) for value in re.findall(r"l_pix: ([\d.e+-]+)", log)] for log in logs]
     assert np.allclose(losses[0], losses[1], rtol=2e-3)
     images = [

@@ -13,12 +13,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.metrics import calculate_psnr
+from basicsr.utils import tensor2img
 from networks import calibrated, noise, seeded_abpn, tensor
 
 from mobilesr_plugin import checkpoint
 from mobilesr_plugin.errors import CheckpointError, OptionError
+from mobilesr_plugin.host.tensorboard_repair import keep_tensorflow_out_of_tensorboard
 from mobilesr_plugin.models import QATSRModel, TFLiteSRModel
+from mobilesr_plugin.models.validation import LOGGED_IMAGES
 from mobilesr_plugin.quantization.insert import quantizers_of
+from mobilesr_plugin.runtimes import TFLiteRunner
 
 NETWORK = {"type": "ABPN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
 QUANTIZATION = {"calibration_images": 4, "observer": "minmax"}
@@ -189,10 +195,31 @@ def test_from_training_to_the_device_through_basicsr(tmp_path: Path) -> None:
     device = experiment / "export" / "abpn_x2_int8.tflite"
     assert device.exists()
     assert "'abpn_x2_int8.tflite': 0, 'abpn_x2_int8_24x24.tflite': 0" in done.stderr + done.stdout
-    curves = (path.read_bytes() for path in (tmp_path / "tb_logger" / "tiny").iterdir())
-    assert b"ranges/conv_first/high" in b"".join(curves)
-
     validated = _metric(done.stderr + done.stdout)
+    log = read_log(tmp_path / "tb_logger" / "tiny")
+    scalars = {
+        name: [(event.step, event.value) for event in log.Scalars(name)] for name in log.Tags()["scalars"]
+    }
+    of_float = float_psnr(tmp_path)
+    assert f"# psnr: {validated} (float {of_float:.4f})\tBest: " in done.stderr + done.stdout
+    steps, values = zip(*scalars["metrics/tinyval/psnr"], strict=True)
+    assert (len(steps), steps[0]) == (2, 4)  # and at the end, for which BasicSR counts on
+    assert values[-1] == pytest.approx(float(validated), abs=1e-4)
+    assert scalars["metrics/tinyval/psnr_float"] == [(step, pytest.approx(of_float)) for step in steps]
+    ends = torch.load(experiment / "models/net_g_latest.pth", weights_only=True)["params"]
+    assert scalars["ranges/conv_first/high"][-1] == (steps[1], ends["conv_first.output_quantizer.high"])
+    device_pixels = TFLiteRunner(device)
+    names = [f"images/tinyval/{index}" for index in range(4)]
+    assert set(log.Tags()["images"]) == {*names, *(f"{name}_float" for name in names)}
+    for index, name in enumerate(names):  # at both validations; the float network's at the first alone
+        assert [event.step for event in log.Images(name)] == [*steps]
+        assert [event.step for event in log.Images(f"{name}_float")] == [4]
+        logged = log.Images(name)[-1]
+        assert (logged.width, logged.height) == (48, 48)
+        pixels = cv2.imdecode(np.frombuffer(logged.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        lq = cv2.imread(str(tmp_path / "lr" / f"{index}.png"))
+        assert np.array_equal(pixels[..., ::-1], device_pixels(np.ascontiguousarray(lq[None, ..., ::-1]))[0])
+
     test_opt = {key: opt[key] for key in ("scale", "num_gpu", "manual_seed", "val", "network_g")}
     pair = opt["datasets"]["val"]
     for model_type, weights in (
@@ -227,6 +254,62 @@ def test_a_quantized_checkpoint_can_be_trained_on(tmp_path: Path) -> None:
     assert not torch.equal(state(model)["conv_first.weight"], before["conv_first.weight"])
 
 
+def read_log(folder: Path) -> Any:
+    """What TensorBoard shows of a log, all of it."""
+    keep_tensorflow_out_of_tensorboard()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    log.Reload()
+    return log
+
+
+def float_psnr(folder: Path) -> float:
+    """Mean PSNR of the float network that training starts from, on the tiny data set."""
+    network, values = seeded_abpn(2, num_feat=8, num_block=1), []
+    for index in range(4):
+        lq, gt = (cv2.imread(str(folder / kind / f"{index}.png")) for kind in ("lr", "hr"))
+        with torch.no_grad():
+            result = tensor2img(network(tensor(np.ascontiguousarray(lq[..., ::-1]))))
+        values.append(calculate_psnr(result, gt, crop_border=2))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize(("size", "shown"), [((300, 200), (256, 200)), ((20, 400), (20, 256))])
+def test_logged_images_are_small_and_few(
+    tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    """The centre of the first pictures, as pixels."""
+    model = QATSRModel(options(tmp_path))
+    train(model, 1, 2)
+    (tmp_path / "hr").mkdir()
+    (tmp_path / "lr").mkdir()
+    for index in range(LOGGED_IMAGES + 2):
+        low = noise(size[0] // 2, size[1] // 2, seed=index)
+        cv2.imwrite(str(tmp_path / "lr" / f"{index}.png"), low)
+        cv2.imwrite(str(tmp_path / "hr" / f"{index}.png"), low.repeat(2, 0).repeat(2, 1))
+    opt = {**model.opt["datasets"]["val"], "phase": "val", "scale": 2}
+    loader = build_dataloader(build_dataset(opt), opt, num_gpu=0, dist=False, seed=0)
+    keep_tensorflow_out_of_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "log")) as writer:
+        model.validation(loader, 2, writer)
+    log = read_log(tmp_path / "log")
+    first, *_ = stems = [Path(pair["lq_path"]).stem for pair in loader.dataset.paths][:LOGGED_IMAGES]
+    names = [f"images/tinyval/{stem}" for stem in stems]
+    assert set(log.Tags()["images"]) == {*names, *(f"{name}_float" for name in names)}
+    (logged,) = log.Images(names[0])
+    assert (logged.height, logged.width) == shown
+    low = cv2.imread(str(tmp_path / "lr" / f"{first}.png"))
+    model.feed_data({"lq": tensor(np.ascontiguousarray(low[..., ::-1]))})
+    model.test()
+    top, left = ((side - part) // 2 for side, part in zip(size, shown, strict=True))
+    expected = tensor2img(model.output)[top : top + shown[0], left : left + shown[1]]
+    pixels = cv2.imdecode(np.frombuffer(logged.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(pixels, expected)
+
+
 def _metric(log: str) -> str:
     """The last PSNR in a log of BasicSR."""
     return re.findall(r"# psnr: ([\d.]+)", log)[-1]
@@ -251,6 +334,7 @@ for iteration in range(1, 6):
     model.feed_data(dict(lq=lq, gt=torch.zeros(2, 3, 24, 24)))
     model.optimize_parameters(iteration)
 torch.save(model.get_bare_model(model.net_g).state_dict(), folder / "state.pth")
+dist.destroy_process_group()
 """
 
 

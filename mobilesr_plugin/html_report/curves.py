@@ -15,6 +15,8 @@ Points = list[tuple[int, float]]
 
 _MOST_POINTS = 400
 _TICKS = 4
+# Smallest height of an axis, so that a difference of a thousandth does not look like a fall.
+_LEAST_HEIGHT = {"dB": 0.1, "": 0.0}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ def charts(scalars: dict[str, Points]) -> list[Chart]:
         first, _, rest = name.partition("/")
         if first == "metrics":
             dataset, _, metric = rest.rpartition("/")
-            metrics[metric][dataset or metric] = points
+            of_float = metric.removesuffix("_float")  # beside the metric of the int8 network
+            if of_float != metric and name.removesuffix("_float") in scalars:
+                metrics[of_float][f"{dataset}, float network"] = points
+            else:
+                metrics[metric][dataset or metric] = points
         elif first == "ranges":
             layer, _, end = rest.rpartition("/")
             ranges[f"Learned ranges, {end} ends"][layer] = points
@@ -92,6 +98,9 @@ def _chart(title: str, unit: str, series: dict[str, Points]) -> Chart:
     steps = [step for points in series.values() for step, _ in points]
     values = [value for points in series.values() for _, value in points]
     x_ticks = _ticks(min(steps), max(steps))
+    x_ticks = [at for at in x_ticks if at == int(at)]  # there is no half an iteration
+    missing = max(0.0, _LEAST_HEIGHT[unit] - (max(values) - min(values))) / 2
+    values += [min(values) - missing, max(values) + missing]
     y_ticks = _ticks(min(values), max(values))
     # The axes begin and end at a tick or beyond the data.
     x_low, x_high = min(steps), max(max(steps), min(steps) + 1)
@@ -105,7 +114,7 @@ def _chart(title: str, unit: str, series: dict[str, Points]) -> Chart:
     lines = []
     for name, points in series.items():
         path = "M" + "L".join(place(point) for point in _thinned(points))
-        lines.append(Line(name, path, f"{points[-1][1]:.4g}"))
+        lines.append(Line(name, path, f"{points[-1][1]:{'.2f' if unit == 'dB' else '.4g'}}"))
     return Chart(
         title,
         unit,

@@ -20,7 +20,7 @@ from mobilesr_plugin.archs.sesr_weights import transfer_x2
 from mobilesr_plugin.colour import upscale_colour
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.models.speed import Speed, averaged_towards, uncompiled
-from mobilesr_plugin.models.validation import validate
+from mobilesr_plugin.models.validation import network_channels, validate
 from mobilesr_plugin.options import SpeedOptions, parse_block
 
 
@@ -140,8 +140,3 @@ class MobileSRModel(SRModel):
     def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validates on this rank's share of the images; rank 0 logs the result for all."""
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
-
-
-def network_channels(network: Any, image: torch.Tensor) -> int:
-    """Returns the channels that a network takes; those of the image if it does not say."""
-    return getattr(network, "num_in_ch", image.shape[1])

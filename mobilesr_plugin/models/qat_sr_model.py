@@ -23,6 +23,7 @@ from mobilesr_plugin.errors import CheckpointError, OptionError
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.models.mobile_sr_model import MobileSRModel
 from mobilesr_plugin.models.speed import uncompiled
+from mobilesr_plugin.models.validation import Reference, validate
 from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization import calibrate
 from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer
@@ -50,8 +51,9 @@ class QATSRModel(MobileSRModel):
         self._calibration: list[tuple[torch.Tensor, torch.Tensor]] = []  # images and float results
         self._integer_network: IntegerNetwork | None = None
         self._observing = False
-        self._float_network: nn.Module | None = None  # what training started from, and the teacher
-
+        # What training started from: the teacher, the measure of validation, and a part of the checkpoint.
+        self._float_network: nn.Module | None = None
+        self._reference: Reference | None = None
         self._float_description: Mapping[str, Any] | None = None  # its network_g
         network = self._build_and_load()
         self._calibrated = calibrate.is_calibrated(network)
@@ -68,9 +70,12 @@ class QATSRModel(MobileSRModel):
                 quantizer.learn_range()
         self.net_g = self.model_to_device(network)
         self.print_network(self.net_g)
-        if self._float_network is not None:
+        if not self.is_train:
+            self._float_network = None
+        elif self._float_network is not None:
             teacher = self._float_network.to(self.device).eval().requires_grad_(False)
             self._float_network = self.speed.arrange(teacher)
+            self._reference = Reference(self._float_network)
         if self.is_train:
             self.init_training_settings()
         elif not self._calibrated:
@@ -87,6 +92,7 @@ class QATSRModel(MobileSRModel):
         path = self.opt["path"].get("pretrain_network_g")
         if path is None:
             return insert_quantizers(network, self.quantization)
+        path = Path(path)
         loaded = checkpoint.load(path)
         default_key = "params" if self.is_train else "params_ema"  # test what validation saw
         params = checkpoint.params_of(loaded, path, self.opt["path"].get("param_key_g", default_key))
@@ -134,7 +140,7 @@ class QATSRModel(MobileSRModel):
         self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g)).eval().requires_grad_(False)
         path = self.opt["path"].get("pretrain_network_g")
         if path is not None and self._calibrated:
-            checkpoint.load_into(self.net_g_ema, checkpoint.load_params(path, "params_ema"), path)
+            checkpoint.load_into(self.net_g_ema, checkpoint.load_params(Path(path), "params_ema"), Path(path))
 
     def setup_optimizers(self) -> None:
         """Sets up ``optim_g`` with two groups: weights, and the ends of the learned ranges."""
@@ -231,11 +237,29 @@ class QATSRModel(MobileSRModel):
 
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validates in integers; ranges become curves in TensorBoard."""
-        super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        validate(self, dataloader, current_iter, tb_logger, save_img, self._reference)
         if tb_logger:
             for name, quantizer in self._quantizers().items():
                 for end in ("low", "high"):
                     tb_logger.add_scalar(f"ranges/{name}/{end}", getattr(quantizer, end).item(), current_iter)
+
+    def _log_validation_metric_values(self, current_iter: Any, dataset_name: str, tb_logger: Any) -> None:
+        """Logs as BasicSR does, with the float network's value beside each metric of the integers."""
+        of_float = self._reference.metrics.get(dataset_name) if self._reference else None
+        if of_float is None:
+            super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+            return
+        lines = [f"Validation {dataset_name}"]
+        for metric, value in self.metric_results.items():
+            best = self.best_metric_results[dataset_name][metric]
+            lines.append(
+                f"\t # {metric}: {value:.4f} (float {of_float[metric]:.4f})"
+                f"\tBest: {best['val']:.4f} @ {best['iter']} iter"
+            )
+            if tb_logger:
+                tb_logger.add_scalar(f"metrics/{dataset_name}/{metric}", value, current_iter)
+                tb_logger.add_scalar(f"metrics/{dataset_name}/{metric}_float", of_float[metric], current_iter)
+        get_root_logger().info("\n".join(lines) + "\n")
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Saves under BasicSR's names; the file alone can be exported."""
