@@ -161,6 +161,7 @@ TESTED = {
     "--lq datasets/demo/train_LR_bicubic_X3_sub.lmdb": (
         "tests/test_bench_training.py::test_data_sets_are_compared"
     ),
+    "mobilesr --install-completion": "tests/test_cli.py::test_completion_installs_in_bash",
     "mobilesr data options --out options": "tests/test_packaging.py::test_installed_option_files",
     "python -m basicsr.train -opt options/demo/abpn_x3.yml": (
         "tests/test_packaging.py::test_installed_option_files"
@@ -185,6 +186,7 @@ WITHOUT_DEMO = {
 MAKE = {
     "make demo": "\ndemo:",
     "make test": "\ntest:",
+    "make bench": "\nbench:",
     'make bench-sesr DATA="Set5/HR Set14/HR Urban100_first20/HR"': "\nbench-sesr:",
     'make bench-parity DATA="Set5/HR Set14/HR DIV2K_valid_crop256/HR Urban100_first20/HR"': "\nbench-parity:",
     "make bench-accuracy DATA=../shared/data REFERENCE=../shared/reference": "\nbench-accuracy:",
