@@ -36,8 +36,9 @@ demo: $(STAMP)
 demo-sesr: $(STAMP)
 	$(BIN)/python tools/demo.py sesr
 
+# One process for each processor, up to four, and one thread in each; tests of one file stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -60,6 +60,7 @@ DEV = [
     "build>=1.2",
     "twine>=6",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.15",
     "mypy>=1.15",
     "types-PyYAML>=6",
