@@ -238,6 +238,23 @@ def test_prefetcher_hands_over_errors_and_ends() -> None:
     assert [isinstance(item, torch.Tensor) for item in taken] == [True, True, False]
 
 
+@pytest.mark.parametrize("repaired", [False, True])
+def test_prefetcher_is_no_longer_at_work_when_python_ends(tmp_path: Path, repaired: bool) -> None:
+    """A thread that is in a kernel of torch all the time, which without the repair aborts the process."""
+    code = (
+        "import atexit, itertools, time, torch\n"
+        "from basicsr.data.prefetch_dataloader import PrefetchGenerator\n"
+        "from mobilesr_plugin.host import prefetch\n"
+        f"{'' if repaired else 'atexit.unregister(prefetch._end_threads)'}\n"
+        "image = torch.rand(500, 500)\n"
+        "PrefetchGenerator((image @ image for _ in itertools.count()), 0)\n"
+        "time.sleep(0.1)\n"
+    )
+    done = run("-c", code, cwd=tmp_path)
+    assert (done.returncode == 0) is repaired
+    assert ("terminate called" in done.stderr) is not repaired
+
+
 # Distributed training
 
 

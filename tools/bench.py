@@ -1,8 +1,8 @@
 """The figures that this project promises, each measured as a ratio within one run.
 
-Run by ``make bench DATA=... REFERENCE=...``: about half an hour. ``--parts`` measures some of them, and takes
-the others from an earlier run. Writes ``studies/bench/``: JSON for each part, and the table, figures.md. Exit
-code 1 if a figure misses its bound by more than a tenth.
+Run by ``make bench DATA=... REFERENCE=...``: about three quarters of an hour. ``--parts`` measures some of
+them, and takes the others from an earlier run. Writes ``studies/bench/``: JSON for each part, and the table,
+figures.md. Exit code 1 if a figure misses its bound by more than a tenth.
 """
 
 from __future__ import annotations

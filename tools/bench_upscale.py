@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="a .tflite file")
     parser.add_argument("--video", type=Path, help="default: a made one of 640x360")
-    parser.add_argument("--frames", type=int, default=240, help="of the made video")
+    parser.add_argument("--frames", type=int, default=600, help="of the made video")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--codec", help="see mobilesr upscale")

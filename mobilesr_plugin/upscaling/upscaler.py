@@ -65,18 +65,23 @@ class Upscaler:
         self.tiling = Tiling(radius, largest, whole, file.fixed_size, str(file.path))
         self.takes_real = _takes_real(file)
         self._network = _prepared(file)
+        self._shared: dict[int, list[Upscaler]] = {}
 
     def shared_out(self, parts: int) -> list[Upscaler]:
         """Returns upscalers that run at the same time, with this one's threads shared out, if there can be.
 
-        Threads that work on one image wait for each other at the end of every operator.
+        Threads that work on one image wait for each other at the end of every operator. The first call opens
+        the file ``parts`` times, which takes tenths of a second, and the next ones return the same upscalers.
         """
-        made = []
-        for file in shared_out(self.file, parts):
-            own = copy.copy(self)
-            own.file, own._network = file, _prepared(file)
-            made.append(own)
-        return made if len(made) > 1 else [self]
+        if parts not in self._shared:
+            files = shared_out(self.file, parts) if parts > 1 else []
+            self._shared[parts] = [self._of(file) for file in files]
+        return self._shared[parts] if len(self._shared[parts]) > 1 else [self]
+
+    def _of(self, file: FileNetwork) -> Upscaler:
+        made = copy.copy(self)
+        made.file, made._network = file, _prepared(file)
+        return made
 
     def note(self, shape: tuple[int, int]) -> str | None:
         """Returns what is not exact, or not cut, about an image of ``shape``."""
