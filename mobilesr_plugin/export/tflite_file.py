@@ -51,6 +51,7 @@ class TensorFlowModel:
                     self._model = onnx2tf.convert(
                         input_onnx_file_path=str(copied),
                         output_folder_path=str(Path(folder) / "saved_model"),
+                        disable_model_save=True,
                         not_use_onnxsim=True,
                         non_verbose=True,
                         verbosity="error",

@@ -103,12 +103,12 @@ class FrameWriter:
     def _convert(self, rgb: np.ndarray, planes: Sequence[np.ndarray]) -> None:
         """Writes Y, Cb and Cr; of the last two the mean of each square of four."""
         for top in range(0, self.height, _STRIP):
-            whole = cv2.transform(rgb[top : top + _STRIP], self._from_rgb)
-            rows = len(whole)
-            half = cv2.resize(whole, (self.width // 2, rows // 2), interpolation=cv2.INTER_AREA)
-            planes[0][top : top + rows] = cv2.extractChannel(whole, 0)
-            for channel in (1, 2):
-                planes[channel][top // 2 : (top + rows) // 2] = cv2.extractChannel(half, channel)
+            luma, *chroma = cv2.split(cv2.transform(rgb[top : top + _STRIP], self._from_rgb))
+            rows = len(luma)
+            planes[0][top : top + rows] = luma
+            for target, values in zip(planes[1:], chroma, strict=True):
+                half = cv2.resize(values, (self.width // 2, rows // 2), interpolation=cv2.INTER_AREA)
+                target[top // 2 : (top + rows) // 2] = half
 
     def _enlarged(self, chroma: np.ndarray) -> np.ndarray:
         """Bicubic. Cb and Cr lie on every second pixel of a row, and between two rows (H.264's default)."""
