@@ -24,9 +24,12 @@ from torch import fx, nn
 from mobilesr_plugin import __version__, register
 from mobilesr_plugin.atomic_file import write_atomically
 from mobilesr_plugin.errors import CheckpointError
+from mobilesr_plugin.extensions import load_extensions
+from mobilesr_plugin.option_files import options_beside, read_options, reason
 from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization.calibrate import start_quantizing
 from mobilesr_plugin.quantization.insert import insert_quantizers
+from mobilesr_plugin.registered import is_registered
 
 State = dict[str, torch.Tensor]
 
@@ -44,7 +47,7 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
     try:
         write_atomically(path, lambda file: torch.save(dict(entries), file))
     except (OSError, RuntimeError) as error:  # torch turns some failures to write into a RuntimeError
-        raise CheckpointError(f"{path} cannot be written: {_reason(error)}") from error
+        raise CheckpointError(f"{path} cannot be written: {reason(error)}") from error
 
 
 def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} does not exist; give the path of a .pth file that training wrote"
         ) from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -182,7 +185,7 @@ def load_float_network(
     """
     described = loaded.get("mobilesr") or {}
     trained_from = described.get("float_network_g") or described.get("network_g") or like
-    network = _build(trained_from)
+    network = _build(trained_from, path)
     key = "params_float" if "params_float" in loaded else "params_ema"
     load_into(network, params_of(loaded, path, key), path)
     return network, trained_from
@@ -219,21 +222,26 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
 
     Args:
         path: A .pth file.
-        opt_path: Option file that describes it. Default: the file's own description, else the YAML
-            copy in the experiment's folder, two levels up.
+        opt_path: Option file that describes it, and whose ``import:`` names the file of a network that is
+            not part of BasicSR or of this package. Default: the file's own description, else the YAML
+            copy in the experiment's folder, two levels up, whose ``import:`` is not followed.
 
     Raises:
-        CheckpointError: see :func:`load` and :func:`load_into`; also if nothing describes the network.
+        CheckpointError: see :func:`load` and :func:`load_into`; also if nothing describes the network, or
+            it is not registered.
+        OptionError: a file that ``import:`` names is absent or fails.
     """
     register()
     path = Path(path)
     loaded = load(path)
+    opt = read_options(opt_path) if opt_path else {}
+    load_extensions(opt.get("import"))
     if opt_path is None and isinstance(loaded.get("mobilesr"), dict):
         described = loaded["mobilesr"]
     else:
-        described = describe(_read_options(opt_path or _options_beside(path)))
+        described = describe(opt or read_options(options_beside(path)))
     params = params_of(loaded, path, "params_ema")
-    network = _build(described["network_g"])
+    network = _build(described["network_g"], path)
     float_network: nn.Module | None = None
     quantized_network = None
     if is_quantized(params):
@@ -253,38 +261,18 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
 
 
-def _build(network_g: Mapping[str, Any]) -> nn.Module:
+def _build(network_g: Mapping[str, Any], path: Path) -> nn.Module:
     from basicsr.archs import build_network
+    from basicsr.utils.registry import ARCH_REGISTRY
 
+    kind = network_g.get("type")
+    if not is_registered(ARCH_REGISTRY, kind):
+        raise CheckpointError(
+            f"{path} is of the network {kind}, which is not known here; give the option file that it was "
+            "trained with (--opt), and name the network's Python file there: `import: my_arch.py`"
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # BasicSR prints where it found SRVGGNetCompact
         return build_network(network_g).eval()
-
-
-def _options_beside(path: Path) -> Path:
-    folder = path.resolve().parent.parent
-    found = sorted(folder.glob("*.yml"))
-    if len(found) == 1:
-        return found[0]
-    what = "several option files lie" if found else "no option file lies"
-    raise CheckpointError(
-        f"{path} does not describe its network, and {what} in {folder}; give one with --opt"
-    )
-
-
-def _read_options(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        opt = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid YAML: {_reason(error)}") from error
-    if not isinstance(opt, dict) or "network_g" not in opt:
-        raise CheckpointError(
-            f"{path} has no block network_g; give the option file that the network was trained with"
-        )
-    return opt
 
 
 def _plain(value: Any) -> Any:
@@ -293,8 +281,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())

@@ -205,7 +205,7 @@ def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
 _TOP_LEVEL = (
     *("name", "model_type", "scale", "num_gpu", "manual_seed", "datasets", "network_g", "network_d", "path"),
     *("train", "val", "logger", "dist_params", "find_unused_parameters", "quantization", "export", "tflite"),
-    "speed",
+    *("speed", "import"),
 )
 
 
@@ -267,7 +267,7 @@ def _check_network(opt: Mapping[str, Any]) -> None:
     kind = network.pop("type", None)
     registered = kind if kind in ARCH_REGISTRY else f"{kind}_basicsr"  # where BasicSR looks next
     if registered not in ARCH_REGISTRY:
-        return  # BasicSR names the missing registration itself
+        return  # see ``registered.check_types``
     parameters = inspect.signature(ARCH_REGISTRY.get(registered)).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

@@ -68,6 +68,12 @@ class Exported:
     folder: Path
     report: dict[str, Any]
 
+    @property
+    def left_over(self) -> list[str]:
+        """TFLite files in the folder that are not of this export, by name."""
+        own = {file["name"] for file in self.report["files"]}
+        return sorted(path.name for path in self.folder.glob("*.tflite") if path.name not in own)
+
 
 def export(
     ckpt: Path,

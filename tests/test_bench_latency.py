@@ -190,7 +190,10 @@ def test_the_slow_operator_is_found(tmp_path: Path) -> None:
 
 
 def test_memory_grows_with_the_image(files: Path) -> None:
-    small, large = (peak_memory(files / "abpn.tflite", size, 1, "xnnpack") for size in ((24, 32), (480, 640)))
+    small, large = (
+        peak_memory(files / "abpn.tflite", size, threads=1, kernels="xnnpack")
+        for size in ((24, 32), (480, 640))
+    )
     if small is None or large is None:
         pytest.skip("the system keeps no high-water mark of memory")
     one_layer = 480 * 640 * 8

@@ -168,11 +168,14 @@ TESTED = {
     ),
     **dict.fromkeys(
         (
-            "sed 's/ABPN/SeparableNet/; s/abpn/separable/' options/demo/abpn_x2.yml > separable_x2.yml",
+            'echo "import: separable_arch.py" | tee separable_x2.yml > separable_x2_qat.yml',
+            "sed 's/ABPN/SeparableNet/; s/abpn/separable/' options/demo/abpn_x2.yml >> separable_x2.yml",
             "sed 's/ABPN/SeparableNet/; s/abpn/separable/' options/demo/abpn_x2_qat.yml "
-            "> separable_x2_qat.yml",
-            "python train_separable.py -opt separable_x2.yml --force_yml train:total_iter=100",
-            "python train_separable.py -opt separable_x2_qat.yml --force_yml train:total_iter=50",
+            ">> separable_x2_qat.yml",
+            "python basicsr/train.py -opt separable_x2.yml --force_yml train:total_iter=100",
+            "python basicsr/train.py -opt separable_x2_qat.yml --force_yml train:total_iter=50",
+            "mobilesr-export --ckpt experiments/demo_separable_x2_qat/models/net_g_latest.pth "
+            "--opt separable_x2_qat.yml --size 270x480",
         ),
         "tests/test_docs_architecture.py::test_the_example_ends_with_a_verified_file",
     ),

@@ -33,6 +33,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif fence.language == "bash":
             done = shell(f"set -e\n{fence.text}", folder)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+            (folder / "last_errors.txt").write_text(done.stderr)
     return folder
 
 
@@ -41,7 +42,7 @@ def test_the_example_ends_with_a_verified_file(example: Path) -> None:
     assert (example / EXPORT / "report.md").read_text().startswith("# separablenet_x2: verified\n")
     for kernels in ("xnnpack", "tflite_builtin"):
         compared = {name: each for name, each in report["parity"][kernels].items() if "_int8" in name}
-        assert len(compared) == 2
+        assert set(compared) == {f"separablenet_x2_int8{size}.tflite" for size in ("", "_270x480")}
         for each in compared.values():
             assert each["mismatched"] == 0
             assert each["pixels"] > 1_000_000
@@ -49,6 +50,13 @@ def test_the_example_ends_with_a_verified_file(example: Path) -> None:
     counted = Counter(report["ops"]["separablenet_x2_int8.tflite"])
     assert {name: counted[name] for name in shown} == shown
     assert set(counted) - set(shown) <= {"QUANTIZE", "DEQUANTIZE"}
+
+
+def test_the_second_export_names_what_the_first_one_left(example: Path) -> None:
+    name = "separablenet_x2_int8_360x640.tflite"
+    assert (example / EXPORT / name).exists()
+    expected = f"not of this export, and not in its report: {name}\n"
+    assert (example / "last_errors.txt").read_text().endswith(expected)
 
 
 def test_the_file_gives_the_pixels_of_the_checkpoint(example: Path) -> None:
@@ -88,7 +96,9 @@ print(device.shape[1] / image.shape[0], device.dtype, different, device.std() > 
 def test_the_block_on_the_page_is_that_of_the_option_files(example: Path) -> None:
     (block,) = blocks(PAGE, "yaml")
     for name in ("separable_x2.yml", "separable_x2_qat.yml"):
-        assert yaml.safe_load((example / name).read_text())["network_g"] == yaml.safe_load(block)["network_g"]
+        options = yaml.safe_load((example / name).read_text())
+        assert options["network_g"] == yaml.safe_load(block)["network_g"]
+        assert options["import"] == "separable_arch.py"
 
 
 def test_sizes_of_abpn() -> None:

@@ -100,6 +100,29 @@ def test_misspelt_key_of_our_own_block(folder: Path, monkeypatch: pytest.MonkeyP
     assert "obsever" in message(monkeypatch, "-opt", str(path))
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("network_g:type=ABPM", "network_g: type: there is no network 'ABPM'; did you mean ABPN?"),
+        ("network_g:type=Q", "there are ABPN, BasicVSR, "),
+        ("model_type=QATSrModel", "model_type: there is no model 'QATSrModel'; did you mean QATSRModel?"),
+        ("datasets:train:type=PairedDataset", "datasets: train: type: there is no data set 'PairedDataset'"),
+        (
+            "train:pixel_opt:type=L1Los",
+            "train: pixel_opt: type: there is no loss 'L1Los'; did you mean L1Loss?",
+        ),
+        ("val:metrics:psnr:type=psnr", "val: metrics: psnr: type: there is no metric 'psnr'; there are "),
+    ],
+)
+def test_misspelt_types(folder: Path, monkeypatch: pytest.MonkeyPatch, override: str, expected: str) -> None:
+    opt = {**options(folder), "val": {"metrics": {"psnr": {"type": "calculate_psnr"}}}}
+    Path("tiny.yml").write_text(yaml.safe_dump(opt), encoding="utf-8")
+    parse(monkeypatch, "-opt", "tiny.yml")
+    found = message(monkeypatch, "-opt", "tiny.yml", "--force_yml", override)
+    assert expected in found
+    assert "`import: FILE.py`" in found
+
+
 def test_missing_data_folder_is_named_before_anything_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

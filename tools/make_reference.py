@@ -48,6 +48,13 @@ BasicSR's option files; an unknown key among them is an error that lists the kno
 for none. All other keys are
 [BasicSR's](https://github.com/XPixelGroup/BasicSR/blob/master/docs/Config.md), and the files in `options/`
 show them in use.
+
+## import
+
+One Python file or installed module, or a list of them, imported before BasicSR looks for networks, data sets
+and models; so they can register their own. Files are seen from the working directory. Option files that are
+given with `-opt` or `--opt` are asked, never one that lies beside a checkpoint. Example:
+[architectures.md](architectures.md#add-an-architecture).
 """
 
 # Heading, dataclass, and what is said of the block beside its docstring.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,7 @@ def measure(
     runs: int = 21,
     kernels: str = "xnnpack",
     with_memory: bool = False,
+    opt_path: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Latency]:
     """Times .tflite, .onnx and .pth files on the same seeded image.
@@ -62,6 +64,7 @@ def measure(
         runs: Rounds that count, after some that do not.
         kernels: For TFLite: ``xnnpack`` or ``tflite_builtin``.
         with_memory: Measure memory too, which starts a process for each file.
+        opt_path: Option file of checkpoints; see ``checkpoint.restore``.
         progress: Called with the number of rounds done and of all.
 
     Raises:
@@ -69,8 +72,9 @@ def measure(
         OptionError: a file of another kind, or too few runs.
     """
     check_runs(runs)
-    opened = [open_runnable(path, size, threads=threads, kernels=kernels) for path in files]
-    peaks = [peak_memory(path, size, threads, kernels) if with_memory else None for path in files]
+    settings: dict[str, Any] = {"threads": threads, "kernels": kernels, "opt_path": opt_path}
+    opened = [open_runnable(path, size, **settings) for path in files]
+    peaks = [peak_memory(path, size, **settings) if with_memory else None for path in files]
     times = alternate([each.run for each in opened], runs, progress)
     results = []
     for path, each, own, peak in zip(files, opened, times, peaks, strict=True):

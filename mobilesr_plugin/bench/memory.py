@@ -17,17 +17,19 @@ from mobilesr_plugin.errors import DataError
 RUNS = 2
 
 
-def peak_memory(path: Path, size: tuple[int, int], threads: int, kernels: str) -> int | None:
+def peak_memory(
+    path: Path, size: tuple[int, int], *, threads: int, kernels: str, opt_path: Path | None = None
+) -> int | None:
     """Returns the most bytes that a fresh process holds beyond its start while it runs ``path``.
 
-    None where the system keeps no such mark (it is in Linux' /proc).
+    Arguments are those of ``open_runnable``. None where the system keeps no such mark; Linux does.
 
     Raises:
         DataError: the process failed, for example for want of memory.
     """
     if not Path("/proc/self/clear_refs").exists():
         return None
-    arguments = json.dumps([str(path), *size, threads, kernels])
+    arguments = json.dumps([str(path), *size, threads, kernels, str(opt_path) if opt_path else None])
     done = subprocess.run(
         [sys.executable, "-m", "mobilesr_plugin.bench.memory", arguments],
         capture_output=True,
@@ -40,7 +42,9 @@ def peak_memory(path: Path, size: tuple[int, int], threads: int, kernels: str) -
     return int(done.stdout.split()[-1])
 
 
-def _measure_here(path: Path, size: tuple[int, int], threads: int, kernels: str) -> int:
+def _measure_here(
+    path: Path, size: tuple[int, int], threads: int, kernels: str, opt_path: Path | None
+) -> int:
     from mobilesr_plugin.bench.runnable import open_runnable
 
     match path.suffix:  # what is imported is not counted
@@ -59,7 +63,7 @@ def _measure_here(path: Path, size: tuple[int, int], threads: int, kernels: str)
             assert interpreter
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
-    runnable = open_runnable(path, size, threads=threads, kernels=kernels)
+    runnable = open_runnable(path, size, threads=threads, kernels=kernels, opt_path=opt_path)
     for _ in range(RUNS):
         runnable.run()
     return _status("VmHWM") - before
@@ -74,5 +78,8 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    file, height, width, own_threads, own_kernels = json.loads(sys.argv[1])
-    sys.stdout.write(f"{_measure_here(Path(file), (height, width), own_threads, own_kernels)}\n")
+    file, height, width, own_threads, own_kernels, options = json.loads(sys.argv[1])
+    found = _measure_here(
+        Path(file), (height, width), own_threads, own_kernels, Path(options) if options else None
+    )
+    sys.stdout.write(f"{found}\n")

@@ -30,7 +30,9 @@ class Runnable:
     run: Callable[[], object]
 
 
-def open_runnable(path: Path, size: tuple[int, int], *, threads: int, kernels: str) -> Runnable:
+def open_runnable(
+    path: Path, size: tuple[int, int], *, threads: int, kernels: str, opt_path: Path | None = None
+) -> Runnable:
     """Loads a .tflite, .onnx or .pth file and runs it once.
 
     Of a checkpoint the float network runs, in PyTorch, eager, channels-first float32: an int8 checkpoint
@@ -41,6 +43,7 @@ def open_runnable(path: Path, size: tuple[int, int], *, threads: int, kernels: s
         size: (height, width) of the image.
         threads: Processor threads. PyTorch's hold for the whole process.
         kernels: For TFLite: ``xnnpack`` or ``tflite_builtin``.
+        opt_path: Option file of a checkpoint; see ``checkpoint.restore``.
 
     Raises:
         DataError, CheckpointError: it cannot be read, or has another size.
@@ -53,7 +56,7 @@ def open_runnable(path: Path, size: tuple[int, int], *, threads: int, kernels: s
         case ".onnx":
             return _of_onnx(path, size, threads)
         case ".pth":
-            return _of_checkpoint(path, size, threads)
+            return _of_checkpoint(path, size, threads, opt_path)
     raise OptionError(
         f"{path} is no .tflite or .onnx file and no checkpoint (.pth); mobilesr-export writes the first two"
     )
@@ -88,12 +91,12 @@ def _of_onnx(path: Path, size: tuple[int, int], threads: int) -> Runnable:
     return Runnable("", None, None, lambda: runner(image))
 
 
-def _of_checkpoint(path: Path, size: tuple[int, int], threads: int) -> Runnable:
+def _of_checkpoint(path: Path, size: tuple[int, int], threads: int, opt_path: Path | None) -> Runnable:
     import torch
 
     from mobilesr_plugin import checkpoint
 
-    network = checkpoint.restore(path).float_network
+    network = checkpoint.restore(path, opt_path).float_network
     if network is None:
         raise CheckpointError(
             f"{path} holds no float network that could be timed; export it, and time the files"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilesr_plugin.cli.console import print_json, progress_bar
-from mobilesr_plugin.cli.flags import ImageSize, Json, Kernels, Quiet, Runs, Threads
+from mobilesr_plugin.cli.flags import ImageSize, Json, Kernels, OptionFile, Quiet, Runs, Threads
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import parse_size
 
@@ -39,6 +39,7 @@ def latency(
         str | None,
         typer.Option(help="Estimate the .tflite files for an Arm NPU, such as ethos-u65-512, with Vela."),
     ] = None,
+    opt: OptionFile = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +68,7 @@ def latency(
         "kernels": kernels,
     }
     with progress_bar("rounds") as update:
-        results = measure(files, with_memory=True, progress=update, **settings)
+        results = measure(files, with_memory=True, opt_path=opt, progress=update, **settings)
     operators = _per_operator(tflite, settings) if per_op else {}
     estimates = _estimates(tflite, npu) if npu else {}
     if as_json:

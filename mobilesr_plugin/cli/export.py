@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mobilesr_plugin.cli.console import print_json, say, stages
+from mobilesr_plugin.cli.console import print_json, say, stages, warn
 from mobilesr_plugin.cli.flags import KERNEL_NAMES, Json, OptionFile, Quiet
 from mobilesr_plugin.options import ExportOptions
 
@@ -80,4 +80,6 @@ def export(
             if (checked := files.get(file["name"]))
         ]
         say(f"{exported.folder / file['name']}  {file['bytes']:,} bytes  {'; '.join(notes)}".rstrip())
+    if exported.left_over:
+        warn(f"not of this export, and not in its report: {', '.join(exported.left_over)}")
     say(f"{exported.folder / 'report.md'}  verified in {exported.report['seconds']} s")

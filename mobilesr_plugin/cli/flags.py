@@ -30,7 +30,11 @@ Kernels = Annotated[
 ]
 OptionFile = Annotated[
     Path | None,
-    typer.Option("--opt", metavar="YAML", help="Option file of a checkpoint that does not describe itself."),
+    typer.Option(
+        "--opt",
+        metavar="YAML",
+        help="Option file of a checkpoint that does not describe itself, or of a network of your own.",
+    ),
 ]
 ImageSize = Annotated[str, typer.Option(metavar="HxW", help="Height and width of the input image.")]
 Runs = Annotated[int, typer.Option(help="Rounds that count.")]

@@ -47,10 +47,12 @@ def preflight(opt: dict[str, Any]) -> None:
     Raises:
         MobileSRError: The first thing found wrong.
     """
-    from mobilesr_plugin import options
+    from mobilesr_plugin import extensions, options, registered
     from mobilesr_plugin.data import check
 
     option_file.check_devices(opt)
+    extensions.load_extensions(opt.get("import"))
+    registered.check_types(opt)
     options.check(opt)
     check.check_datasets(opt)
     options.check_files(opt)
