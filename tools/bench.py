@@ -61,7 +61,7 @@ class Figure:
 def training(data: Path, reference: Path) -> list[Figure]:
     """Stock BasicSR and the plugin through train.py."""
     command = f"mobilesr bench training --gt {HR} --lq {LR} --setting stock bfloat16 qat-bfloat16 "
-    command += "--runs 5 --json"
+    command += "--runs 9 --json"
     stock, fast, qat = printed_json(command)
     return [
         Figure("iterations/s through train.py, ABPN x3: plugin / stock BasicSR", fast["ratio"], 5, True),
