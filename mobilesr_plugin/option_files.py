@@ -39,7 +39,7 @@ def read_options(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid YAML: {reason(error)}") from error
-    if not isinstance(opt, dict) or "network_g" not in opt:
+    if not isinstance(opt, dict) or not isinstance(opt.get("network_g"), dict):
         raise CheckpointError(
             f"{path} has no block network_g; give the option file that the network was trained with"
         )

@@ -13,7 +13,7 @@ _SUFFIX = "_basicsr"  # under which BasicSR looks next
 
 def is_registered(registry: Any, name: object) -> bool:
     """Whether BasicSR finds ``name`` in one of its registries."""
-    return name in registry or f"{name}{_SUFFIX}" in registry
+    return isinstance(name, str) and (name in registry or f"{name}{_SUFFIX}" in registry)
 
 
 def check_types(opt: Mapping[str, Any]) -> None:
@@ -40,9 +40,11 @@ def _named(opt: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, object]]:
 
     if opt.get("model_type") is not None:
         yield "model_type", "model", registry.MODEL_REGISTRY, opt["model_type"]
-    metrics = (opt.get("val") or {}).get("metrics")
+    val = opt.get("val")
+    metrics = val.get("metrics") if isinstance(val, Mapping) else None
+    networks = [key for key in opt if str(key).startswith("network_")]
     blocks = (
-        *((key, "network", registry.ARCH_REGISTRY, opt[key]) for key in opt if key.startswith("network_")),
+        *((key, "network", registry.ARCH_REGISTRY, opt[key]) for key in networks),
         *_inside(opt, "datasets", "data set", registry.DATASET_REGISTRY),
         *(each for each in _inside(opt, "train", "loss", registry.LOSS_REGISTRY) if each[0].endswith("_opt")),
         *_inside({"val: metrics": metrics}, "val: metrics", "metric", registry.METRIC_REGISTRY),

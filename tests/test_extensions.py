@@ -51,7 +51,7 @@ def write_checkpoint(folder: Path, name: str, *, described: bool) -> Path:
     generator = torch.Generator().manual_seed(0)
     weights = {
         "body.weight": 0.1 * torch.randn(12, 3, 3, 3, generator=generator),
-        "body.bias": torch.rand(12),
+        "body.bias": torch.rand(12, generator=generator),
     }
     content: dict[str, Any] = {"params": weights}
     if described:
@@ -122,6 +122,14 @@ def test_a_checkpoint_decides_nothing(tmp_path: Path, described: bool) -> None:
     assert (tmp_path / "was_run").exists()
     assert type(restored.float_network).__name__ == name
     assert (restored.scale, restored.name) == (2, f"{name.lower()}_x2")
+
+
+@pytest.mark.parametrize("text", ["network_g: OwnNet\n", "network_g:\n", "scale: 2\n", "just text\n"])
+def test_option_files_without_a_network(tmp_path: Path, text: str) -> None:
+    ckpt = write_checkpoint(tmp_path / "models", "Undescribed", described=False)
+    (tmp_path / "own.yml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"own\.yml has no block network_g; give the option file"):
+        checkpoint.restore(ckpt, tmp_path / "own.yml")
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_misspelt_key_of_our_own_block(folder: Path, monkeypatch: pytest.MonkeyP
     [
         ("network_g:type=ABPM", "network_g: type: there is no network 'ABPM'; did you mean ABPN?"),
         ("network_g:type=Q", "there are ABPN, BasicVSR, "),
+        ("network_g:type=[1]", "network_g: type: there is no network "),
         ("model_type=QATSrModel", "model_type: there is no model 'QATSrModel'; did you mean QATSRModel?"),
         ("datasets:train:type=PairedDataset", "datasets: train: type: there is no data set 'PairedDataset'"),
         (

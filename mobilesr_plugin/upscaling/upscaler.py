@@ -71,7 +71,7 @@ class Upscaler:
         """Returns upscalers that run at the same time, with this one's threads shared out, if there can be.
 
         Threads that work on one image wait for each other at the end of every operator. The first call opens
-        the file ``parts`` times, which takes tenths of a second, and the next ones return the same upscalers.
+        the file ``parts`` times, which takes about a second, and the next ones return the same upscalers.
         """
         if parts not in self._shared:
             files = shared_out(self.file, parts) if parts > 1 else []

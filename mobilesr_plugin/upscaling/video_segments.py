@@ -155,7 +155,7 @@ class Encoder:
 
     @property
     def fastest(self) -> bool:
-        """Whether one thread keeps up with any network."""
+        """Whether encoding takes so little that one thread is enough."""
         return self.codec == "libx264" and self.preset in _FASTEST
 
     def add_to(self, container: Any) -> Any:
@@ -169,8 +169,8 @@ class Encoder:
         context.pix_fmt = "yuv420p"
         context.time_base = stream.time_base = info.time_base
         if self.large or self.fastest:
-            # Each thread has frames of its own; and threads take a fifth more of the processor, which the
-            # network needs, while one encodes hundreds of frames of 1920x1080 in a second.
+            # Each thread has frames of its own, and several take more of the processor, which the network
+            # needs; one encodes 300 frames of 1920x1080 in a second.
             context.thread_count = 1
         context.max_b_frames = 0  # so that segments join without gaps in decoding order
         if info.aspect:
