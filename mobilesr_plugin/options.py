@@ -21,6 +21,7 @@ RANGES = ("learned", "frozen")
 KERNELS = ("xnnpack", "tflite_builtin")
 FAST_MODELS = ("MobileSRModel", "QATSRModel")
 IO_DTYPES = ("uint8", "int8", "float32")
+AMP = ("auto", "bfloat16")
 
 Block = TypeVar("Block")
 
@@ -134,7 +135,8 @@ class SpeedOptions:
 
     Attributes:
         channels_last: Memory order NHWC.
-        amp: ``bfloat16``: convolutions of a training step in 16 bits (autocast); None: float32.
+        amp: ``auto``: convolutions of a training step in bfloat16 (autocast) where the processor or GPU
+            computes it in hardware; ``bfloat16``: everywhere; None: float32.
         compile: Compile network and loss with torch.compile, which needs a C++ compiler (GPU: Triton).
         fused_optimizer: One kernel for the whole step of Adam, AdamW or SGD.
         cuda_graphs: On a GPU, with ``compile``: replay the step as a CUDA graph.
@@ -153,8 +155,8 @@ class SpeedOptions:
             if field.name != "amp" and not isinstance(getattr(self, field.name), bool):
                 value = getattr(self, field.name)
                 raise OptionError(f"speed: {field.name} is {value!r}; it must be true or false")
-        if self.amp not in (None, "bfloat16"):
-            raise OptionError(f"speed: amp is {self.amp!r}; it must be bfloat16, or ~ for float32")
+        if self.amp not in (None, *AMP):
+            raise OptionError(f"speed: amp is {self.amp!r}; it must be {' or '.join(AMP)}, or ~ for float32")
         if self.cuda_graphs and not self.compile:
             raise OptionError("speed: cuda_graphs needs compile: true as well")
 

@@ -17,6 +17,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.metrics import calculate_psnr
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import tensor2img
+from float_bounds import same_histogram_up_to_neighbours
 from networks import noise, seeded_abpn, tensor
 
 from mobilesr_plugin import checkpoint
@@ -117,7 +118,9 @@ def test_losses_and_files_are_those_of_the_plain_path(tmp_path: Path, kind: str,
         for name, value in files[0][entry].items():
             other = files[1][entry][name]
             assert value.dtype == other.dtype
-            if not half:  # Adam follows signs, and those of small gradients differ in 16 bits
+            if name.endswith(".histogram"):
+                assert half or same_histogram_up_to_neighbours(value, other), name
+            elif not half:  # Adam follows signs, and those of small gradients differ in 16 bits
                 assert torch.allclose(value.double(), other.double(), rtol=0.05, atol=1e-3), name
     difference = (models[0].output - models[1].output).abs()
     assert difference.mean() < (1e-2 if half else 1e-4)
@@ -270,7 +273,7 @@ def test_derivative_of_fake_quantization(low: float, high: float) -> None:
     ("block", "message"),
     [
         ({"channel_last": True}, "unknown key 'channel_last', did you mean channels_last"),
-        ({"amp": "int8"}, "amp is 'int8'; it must be bfloat16, or ~"),
+        ({"amp": "int8"}, "amp is 'int8'; it must be auto or bfloat16, or ~"),
         ({"compile": 1}, "compile is 1; it must be true or false"),
         ({"cuda_graphs": True}, "cuda_graphs needs compile: true"),
     ],

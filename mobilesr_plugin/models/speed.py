@@ -15,6 +15,7 @@ from torch import nn
 
 from mobilesr_plugin.models.compiled_shuffle import backend
 from mobilesr_plugin.options import SpeedOptions
+from mobilesr_plugin.processor import computes_bfloat16, processor
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
 # Of glibc's malloc.h.
@@ -33,14 +34,20 @@ class Speed:
     def __init__(self, options: SpeedOptions, device: torch.device) -> None:
         self.options, self.device = options, device
         self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.bfloat16 = options.amp == "bfloat16" or (options.amp == "auto" and computes_bfloat16(device))
+        if self.bfloat16 and not computes_bfloat16(device):
+            get_root_logger().warning(
+                f"speed: amp: bfloat16 is emulated here, because {_name(device)} has no bfloat16 unit: ABPN "
+                "trained at a tenth of its float32 speed on such a processor; use amp: auto"
+            )
 
     def arrange(self, network: nn.Module) -> nn.Module:
         """Returns the network, its weights in the memory order of the images."""
         return network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Returns a context in which convolutions run in 16 bits, where that is asked for."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.amp is not None)
+        """Returns a context in which convolutions run in bfloat16, where ``amp`` says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def optimizer(
         self, kind: str, params: Iterable[Any], lr: float, **settings: Any
@@ -122,6 +129,13 @@ def _compiler_problem(device: torch.device) -> str | None:
     except Exception as error:  # of a dozen types, by what is missing: compiler, headers, Triton, disk space
         return _first_line(error)
     return None
+
+
+def _name(device: torch.device) -> str:
+    """Returns what a person calls the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the processor ({processor().name}, {processor().kind})"
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:
