@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-import bench
+import figures
 import pytest
 from host_fixtures import make_data
+
+from mobilesr_plugin.processor import processor
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -50,7 +53,7 @@ def test_data_sets_are_compared(pairs: list[object]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--setting", "fast"], "--setting is fast; it must be one of stock, float32"),
+        (["--setting", "quick"], "--setting is quick; it must be one of stock, float32"),
         (["--runs", 2], "runs is 2; a median needs at least 3"),
         (["--setting", "float32", "--gt", "missing"], "the training with float32 failed: "),
     ],
@@ -75,19 +78,27 @@ def test_what_a_user_gets_wrong_is_one_line(pairs: list[object], arguments: list
     ],
 )
 def test_figures_are_judged(measured: float, bound: float, least: bool, reached: bool, missed: bool) -> None:
-    figure = bench.Figure("what", measured, bound, least)
+    figure = figures.Figure("what", measured, bound, least)
     assert (figure.reached, figure.missed) == (reached, missed)
 
 
-def test_parts_make_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "RESULT", tmp_path)
-    slow = {"what": "speed", "measured": 2.0, "bound": 5.0, "least": True}
-    (tmp_path / "training.json").write_text(json.dumps([slow]))
-    (tmp_path / "export.json").write_text(
-        json.dumps([{**slow, "what": "export, s", "least": False, "decimals": 1}])
-    )
-    table, missed = bench.judge()
-    assert [figure.what for figure in missed] == ["speed"]
-    assert "| speed | 2.00 | >= 5.00 | MISSED |" in table
-    assert "| export, s | 2.0 | <= 5.0 | reached |" in table
-    assert (tmp_path / "figures.md").read_text() == f"{table}\n"
+def test_a_column_for_each_class_of_processors(tmp_path: Path) -> None:
+    store = tmp_path / "figures.json"
+    speed = figures.Figure("speed", 2.0, 5.0, True, note="4 / 2")
+    old = {"processor": "Elsewhere, 8 cores", "figures": [{**asdict(speed), "measured": 6.0}]}
+    store.write_text(json.dumps({"old": old}))
+    figures.add([speed, figures.Figure("export, s", 5.1, 5.0, False, 1)], store)
+    content = figures.add([figures.Figure("speed", 1.0, 5.0, True)], store)
+    own = processor()
+    assert json.loads(store.read_text()) == content
+    assert content["old"] == old
+    head, _, *rows = figures.table(content).splitlines()
+    assert head.startswith(f"| figure | old (Elsewhere, 8 cores) | {own.kind} ({own.name}, ")
+    assert rows == [
+        "| speed | 6.00, 4 / 2 (>= 5.00) | 1.00 (>= 5.00, MISSED) |",
+        "| export, s |  | 5.1 (<= 5.0, missed by less than a tenth) |",
+    ]
+
+
+def test_the_document_has_the_stored_figures() -> None:
+    assert figures.table(figures.read()) in (figures.STORE.parent / "benchmarks.md").read_text()

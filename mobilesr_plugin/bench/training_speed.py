@@ -22,7 +22,8 @@ from mobilesr_plugin.errors import DataError, OptionError
 
 # Decoded images in a mapped file: as fast as in memory once it is read, and the system can take it back.
 _CACHED = {"type": "CachedPairedDataset", "uint8_batches": True, "num_worker_per_gpu": 0, "cache_share": 0}
-_FAST = {"amp": "bfloat16", "compile": True}
+_FAST = {"amp": "auto", "compile": True}
+_BFLOAT16 = {"amp": "bfloat16", "compile": True}
 _QAT = {"calibration_images": 1, "observer": "minmax", "distillation": False}
 
 
@@ -46,20 +47,26 @@ class Setting:
 STOCK = Setting("stock BasicSR", "SRModel")
 FLOAT32 = Setting("float32", "MobileSRModel", _CACHED)
 COMPILED = Setting("float32, compiled", "MobileSRModel", _CACHED, {"speed": {"compile": True}})
-FAST = Setting("bfloat16, compiled", "MobileSRModel", _CACHED, {"speed": _FAST})
+BFLOAT16 = Setting("bfloat16, compiled", "MobileSRModel", _CACHED, {"speed": _BFLOAT16})
+FAST = Setting("amp: auto, compiled", "MobileSRModel", _CACHED, {"speed": _FAST})
 QAT_FLOAT32 = Setting("QAT, float32", "QATSRModel", _CACHED, {"quantization": _QAT})
 QAT_COMPILED = Setting(
     "QAT, float32, compiled", "QATSRModel", _CACHED, {"speed": {"compile": True}, "quantization": _QAT}
 )
-QAT_FAST = Setting("QAT, bfloat16, compiled", "QATSRModel", _CACHED, {"speed": _FAST, "quantization": _QAT})
+QAT_BFLOAT16 = Setting(
+    "QAT, bfloat16, compiled", "QATSRModel", _CACHED, {"speed": _BFLOAT16, "quantization": _QAT}
+)
+QAT_FAST = Setting("QAT, amp: auto, compiled", "QATSRModel", _CACHED, {"speed": _FAST, "quantization": _QAT})
 SETTINGS = {
     "stock": STOCK,
     "float32": FLOAT32,
     "qat-float32": QAT_FLOAT32,
     "compiled": COMPILED,
     "qat-compiled": QAT_COMPILED,
-    "bfloat16": FAST,
-    "qat-bfloat16": QAT_FAST,
+    "bfloat16": BFLOAT16,
+    "qat-bfloat16": QAT_BFLOAT16,
+    "fast": FAST,
+    "qat-fast": QAT_FAST,
 }
 
 

@@ -12,7 +12,10 @@ from mobilesr_plugin.cli.console import print_json, progress_bar
 from mobilesr_plugin.cli.flags import Json, Quiet, Threads
 from mobilesr_plugin.errors import OptionError
 
-SETTINGS = ("stock", "float32", "qat-float32", "compiled", "qat-compiled", "bfloat16", "qat-bfloat16")
+SETTINGS = (
+    *("stock", "float32", "qat-float32", "compiled", "qat-compiled", "bfloat16", "qat-bfloat16"),
+    *("fast", "qat-fast"),
+)
 
 HR = Annotated[Path, typer.Option(help="HR images: a folder or an LMDB.")]
 LR = Annotated[Path, typer.Option(help="LR images: a folder or an LMDB.")]
@@ -31,7 +34,7 @@ def training(
         typer.Option(
             metavar="NAME ...",
             help=f"Ways to train, of {', '.join(SETTINGS)}; the first is what others are compared with. "
-            "(default: stock bfloat16 qat-bfloat16)",
+            "(default: stock fast qat-fast)",
         ),
     ] = None,
     iterations: Annotated[int, typer.Option(help="Iterations that count, after the warm-up.")] = 100,
@@ -54,7 +57,7 @@ def training(
     """
     from mobilesr_plugin.bench import training_speed
 
-    names = setting or ["stock", "bfloat16", "qat-bfloat16"]
+    names = setting or ["stock", "fast", "qat-fast"]
     for name in names:
         if name not in training_speed.SETTINGS:
             raise OptionError(f"--setting is {name}; it must be one of {', '.join(SETTINGS)}")
