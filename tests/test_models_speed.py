@@ -17,7 +17,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.metrics import calculate_psnr
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import tensor2img
-from float_bounds import same_histogram_up_to_neighbours
+from float_bounds import UNIT_ROUNDOFF, same_histogram_up_to_neighbours
 from networks import noise, seeded_abpn, tensor
 
 from mobilesr_plugin import checkpoint
@@ -149,7 +149,9 @@ def test_averaged_weights_are_basicsr_s(tmp_path: Path) -> None:
     train(model, 1, 1)
     for name, value in model.net_g.named_parameters():
         expected = theirs[name].mul_(0.9).add_(value.detach(), alpha=1 - 0.9)
-        assert torch.equal(dict(model.net_g_ema.named_parameters())[name], expected)
+        # Two products and a sum, each rounded once there and here, or fused into one rounding.
+        bound = 6 * UNIT_ROUNDOFF * torch.maximum(expected.abs(), value.detach().abs())
+        assert ((dict(model.net_g_ema.named_parameters())[name] - expected).abs() <= bound).all(), name
 
 
 def test_losses_stay_on_the_device_until_they_are_logged(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from float_bounds import rounding_bound
 from networks import calibrated, noise, seeded_abpn, tensor
 from torch import nn
 from torch.ao.quantization import disable_fake_quant, enable_fake_quant
@@ -131,7 +132,8 @@ def test_switched_off_quantizers_leave_the_float_network() -> None:
     quantized.apply(disable_fake_quant)
     with torch.no_grad():
         # The final clamp is part of the last quantizer.
-        assert torch.equal(quantized(image).clamp(0, 1), network(image))
+        difference = (quantized(image).clamp(0, 1) - network(image)).abs().max()
+        assert difference <= rounding_bound(network, image) < 0.1 / 255
         quantized.apply(enable_fake_quant)
         assert not torch.equal(quantized(image), network(image))
 
