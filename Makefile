@@ -1,6 +1,6 @@
 # Each target does its own set-up; the second time that takes no time.
 #   make demo    the main job, end to end (make demo-sesr: the same for SESR)
-#   make test    the tests
+#   make test    the tests (make test-fast: a minute's worth of them; make test-slow: the rest)
 #   make check   format, lint and types, as in CI
 #   make docs    the documentation site, in site/
 PYTHON ?= python3
@@ -10,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check docs reference build format clean
+.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-fast test-slow check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -37,11 +37,17 @@ demo-sesr: $(STAMP)
 	$(BIN)/python tools/demo.py sesr
 
 # One process for each processor, up to four, and one thread in each; tests of one file stay together.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
+# What one runs between two edits: no TensorFlow, no training; a minute at most.
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "fast and not slow" $(PARALLEL)
+
+# More variants of what `make test` runs, and what takes minutes.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PARALLEL)
 
 # The site, in site/; a warning is an error. Material warns of MkDocs 2, which setup.py excludes.
 docs: reference

@@ -215,6 +215,7 @@ def test_documents_say_what_was_made(
     assert said["mobilesr report"]["bytes"] == (folder / "export" / "report.html").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in RUNS if path not in SLOW_TWICE])
 def test_quiet_leaves_results_only(
     path: str, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

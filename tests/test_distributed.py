@@ -89,7 +89,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["float", "qat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("compiled", "observed"))],
+)
 def test_two_processes_give_the_result_of_one(tmp_path: Path, kind: str) -> None:
     make_data(tmp_path)
     checkpoint.save(tmp_path / "float.pth", {"params": seeded_abpn(2, num_feat=8, num_block=1).state_dict()})

@@ -18,6 +18,7 @@ from test_docs import blocks, fences, shell, table, with_scripts
 from mobilesr_plugin.archs import ABPN
 
 PAGE = "docs/architectures.md"
+pytestmark = pytest.mark.slow  # trains twice and exports
 EXPORT = "experiments/demo_separable_x2_qat/export"
 
 

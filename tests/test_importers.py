@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -127,9 +128,20 @@ def main_without_failure(arguments: list[str]) -> None:
 # SESR
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("form", ["collapsed", "expanded"])
-@pytest.mark.parametrize("part", ["", "model_weights"])  # the SavedModel with its signature; variables alone
+@pytest.mark.parametrize(
+    ("scale", "form", "part"),  # part: the SavedModel with its signature; variables alone
+    [
+        (2, "collapsed", ""),
+        (4, "expanded", "model_weights"),
+        *(
+            pytest.param(scale, form, part, marks=pytest.mark.slow)
+            for scale, form, part in itertools.product(
+                (2, 4), ("collapsed", "expanded"), ("", "model_weights")
+            )
+            if (scale, form, part) not in ((2, "collapsed", ""), (4, "expanded", "model_weights"))
+        ),
+    ],
+)
 def test_sesr(scale: int, form: str, part: str, tmp_path: Path) -> None:
     model = originals.sesr(scale=scale, form=form)
     if part:

@@ -85,10 +85,10 @@ TOLERANCES = {("MobileSRModel", True): 2e-2, ("QATSRModel", True): 0.25}
     ("kind", "fast"),
     [
         ("MobileSRModel", "defaults"),
-        ("MobileSRModel", "bfloat16"),
-        pytest.param("MobileSRModel", "compiled bfloat16", marks=needs_compiler),
+        pytest.param("MobileSRModel", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("MobileSRModel", "compiled bfloat16", marks=[needs_compiler, pytest.mark.slow]),
         ("QATSRModel", "defaults"),
-        ("QATSRModel", "bfloat16"),
+        pytest.param("QATSRModel", "bfloat16", marks=pytest.mark.slow),
         pytest.param("QATSRModel", "compiled", marks=needs_compiler),
     ],
 )

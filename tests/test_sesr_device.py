@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ from mobilesr_plugin.verify.parity import network_runner
 from mobilesr_plugin.verify.tflite_graph import read_operators
 
 ENDS = ["DEQUANTIZE", "QUANTIZE"]  # between uint8 and int8
-CASES = [(variant, scale, channels) for variant in VARIANTS for scale in (2, 4) for channels in (1, 3)]
+# Each variant, scale and number of channels once; the others are slow.
+QUICK = {("M3", 4, 3), ("M5", 2, 1), ("M7", 4, 1), ("XL", 2, 3)}
+CASES = [
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in itertools.product(VARIANTS, (2, 4), (1, 3))
+]
 
 
 @pytest.mark.parametrize(("variant", "upscale", "channels"), CASES)

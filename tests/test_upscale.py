@@ -178,7 +178,10 @@ def test_a_file_for_one_size_takes_larger_pictures(folder: Callable[[int], Path]
         open_upscaler(one).pixels(noise(47, 64))
 
 
-@pytest.mark.parametrize("kind", ["sesr.pth", "sesr_m5_x2_int8.tflite", "sesr_m5_x2_qdq.onnx"])
+@pytest.mark.parametrize(
+    "kind",
+    ["sesr.pth", "sesr_m5_x2_int8.tflite", pytest.param("sesr_m5_x2_qdq.onnx", marks=pytest.mark.slow)],
+)
 def test_colour_through_luma_in_tiles(luma: Path, tmp_path: Path, kind: str) -> None:
     """Tiles change nothing, and the result is what validation and benchmarks compute."""
     Image.fromarray(noise(*SIDES)).save(tmp_path / "a.png")

@@ -355,6 +355,7 @@ def test_pictures_and_videos_mixed(
     assert np.array_equal(np.array(Image.open("large/a_x3.png")), expected)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_both(model: Path) -> None:  # noqa: F811
     tool = ROOT / "tools" / "bench_upscale.py"
     arguments = [tool, model, "--frames", "2", "--rounds", "1", "--threads", "1"]
@@ -408,6 +409,7 @@ for source in sys.argv[3:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slow", "limit"), [("network", 0.67), ("encoder", 2)])
 def test_memory_does_not_grow_with_the_length(model: Path, tmp_path: Path, slow: str, limit: float) -> None:  # noqa: F811
     """Frames would pile up before a slow network, and results before a slow encoder."""
@@ -515,7 +517,9 @@ def test_ctrl_c_keeps_finished_segments_and_the_next_run_goes_on(
 # Failures
 
 
-@pytest.mark.parametrize("size", [5_000, 20_000, 70_000])
+@pytest.mark.parametrize(
+    "size", [20_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (5_000, 70_000))]
+)
 def test_a_disk_that_fills_up(model: Path, tmp_path: Path, size: int) -> None:  # noqa: F811
     """In the first frames of a segment, where closing the file fails once more, and later."""
     source = write_video(tmp_path / "a.mp4", images(150))
