@@ -15,6 +15,7 @@ import numpy as np
 from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
 from mobilesr_plugin.options import KERNELS
 
+_PIXEL_TYPES = (np.uint8, np.int8, np.float32)
 _STDERR = threading.RLock()  # held by the thread that has put something else in place of standard error
 
 
@@ -59,6 +60,7 @@ class TFLiteRunner:
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{self.name} is not a TFLite file that this machine can run: {error}") from error
         self.input = self._image_input()
+        self._check_result()
         self._allocated = tuple(self.input["shape"])
         signature = self.input["shape_signature"]
         self.channels = int(signature[3])
@@ -120,6 +122,18 @@ class TFLiteRunner:
             for index in range(max(details) + 1)
         ]
 
+    def _check_result(self) -> None:
+        """Checks the type of the first result.
+
+        Raises:
+            DataError: pixels are of no such type.
+        """
+        dtype = self._interpreter.get_output_details()[0]["dtype"]
+        if dtype not in _PIXEL_TYPES:
+            raise DataError(
+                f"{self.name} gives {np.dtype(dtype).name}; it must be uint8, int8 or float32 in [0, 1]"
+            )
+
     def _image_input(self) -> dict[str, Any]:
         """Returns the only input, an image.
 
@@ -137,7 +151,7 @@ class TFLiteRunner:
             raise DataError(
                 f"{self.name} takes ({got}); it must be an image (1, H, W, 1 or 3), channels last"
             )
-        if dtype not in (np.uint8, np.int8, np.float32):
+        if dtype not in _PIXEL_TYPES:
             raise DataError(
                 f"{self.name} takes {np.dtype(dtype).name}; it must be uint8, int8 or float32 in [0, 1]"
             )

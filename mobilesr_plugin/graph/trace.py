@@ -12,7 +12,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.channels import image_channels
 from mobilesr_plugin.graph.collapse import collapsed
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.plain import (
     SUPPORTED,
     Add,
@@ -26,6 +28,8 @@ from mobilesr_plugin.graph.plain import (
     UpsampleNearest,
 )
 
+_CHECKED_SIZE = (12, 15)
+
 Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
 
 
@@ -37,17 +41,20 @@ def trace(network: nn.Module) -> fx.GraphModule:
     :func:`mobilesr_plugin.graph.collapse.collapsed`.
 
     Raises:
-        UnsupportedNetworkError: the network branches on its input, or holds an operation outside the
-            plain vocabulary; the message names it and lists what is supported.
+        UnsupportedNetworkError: the network branches on its input, changes a value in place that it reads
+            again, or holds an operation outside the plain vocabulary; the message names it and lists what
+            is supported.
     """
     name = type(network).__name__
     try:
-        traced = fx.symbolic_trace(collapsed(network))
+        plain = collapsed(network)
+        traced = fx.symbolic_trace(plain)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedNetworkError(
             f"{name} cannot be traced ({reason}); its forward must not depend on the values of its input"
         ) from error
+    _refuse_overwritten_values(name, traced)
     called: set[str] = set()
     for node in list(traced.graph.nodes):
         if node.op in ("placeholder", "output"):
@@ -56,21 +63,62 @@ def trace(network: nn.Module) -> fx.GraphModule:
             module = _plain_module(name, node, traced.get_submodule(node.target))
             if node.target in called and not list(module.parameters()):
                 # One ReLU may serve many layers, but each place has a range of its own.
-                node.target = f"{node.name}_again" if hasattr(traced, node.name) else node.name
+                node.target = unused_name(traced, node.name)
                 module = copy.deepcopy(module)
                 traced.add_submodule(node.target, module)
             called.add(node.target)
             traced.set_submodule(node.target, module)
             continue
         module, inputs = _plain_equivalent(name, node)
-        traced.add_submodule(node.name, module)
+        target = unused_name(traced, node.name)
+        traced.add_submodule(target, module)
         with traced.graph.inserting_before(node):
-            plain = traced.graph.call_module(node.name, inputs)
-        node.replace_all_uses_with(plain)
+            call = traced.graph.call_module(target, inputs)
+        node.replace_all_uses_with(call)
         traced.graph.erase_node(node)
     _drop_identities(traced)
     traced.recompile()
+    _check_function(name, plain, traced)
     return traced
+
+
+def _refuse_overwritten_values(network: str, traced: fx.GraphModule) -> None:
+    """In a graph nothing changes its input, so an operation in place must be the last to read its own."""
+    order = {node: place for place, node in enumerate(traced.graph.nodes)}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            in_place = getattr(traced.get_submodule(node.target), "inplace", False)
+        else:
+            in_place = node.target in (operator.iadd, operator.imul) or node.kwargs.get("inplace", False)
+        source = node.args[0] if node.args else None
+        if not in_place or not isinstance(source, fx.Node):
+            continue
+        later = [reader.name for reader in source.users if order[reader] > order[node]]
+        if later:
+            raise UnsupportedNetworkError(
+                f"{network}: {node.name} overwrites {source.name}, which {later[0]} reads afterwards; let it "
+                "write a new value (inplace=False, or y = x + z instead of y += z)"
+            )
+
+
+@torch.no_grad()
+def _check_function(name: str, network: nn.Module, traced: fx.GraphModule) -> None:
+    """Runs both on a small image: tracing sees neither ``x += y`` nor what Python code does besides."""
+    first = next((module for module in traced.modules() if isinstance(module, Conv)), None)
+    if first is None:
+        return  # nothing that could be lowered
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, image_channels(traced), *_CHECKED_SIZE, generator=generator)
+    image = image.to(first.weight)
+    expected, got = network(image.clone()), traced(image.clone())
+    finite = torch.isfinite(expected)
+    # The same operations on the same numbers; kernels may add in another order: far below 1 % of the largest.
+    bound = 0.01 * float(expected[finite].abs().max()) if finite.any() else 0.0
+    if expected.shape != got.shape or ((expected - got)[finite].abs() > bound).any():
+        raise UnsupportedNetworkError(
+            f"{name} computes something else than its operations in order do; a value that is changed in "
+            "place (inplace=True, x += y) must not be read again, so write y = x + z instead of x += z"
+        )
 
 
 def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
@@ -84,6 +132,12 @@ def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
             padded = module.padding == "same" or module.padding == same
             unit = set(module.stride) == {1} and set(module.dilation) == {1}
             depthwise = module.groups == module.in_channels == module.out_channels
+            if not {"weight", "bias"} <= module._parameters.keys():
+                raise _unsupported(
+                    network,
+                    f"{node.target} computes its weights at each call (weight normalization or the like; "
+                    "make them fixed first, as by torch.nn.utils.remove_weight_norm)",
+                )
             if not (odd and padded and unit and module.padding_mode == "zeros"):
                 raise _unsupported(network, f"{node.target} is {module}")
             if module.groups != 1 and not depthwise:
@@ -192,7 +246,8 @@ def _interpolate(
     scale_factor: Any = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
-    **_unused: Any,
+    recompute_scale_factor: bool | None = None,  # of a whole number nothing is left to compute
+    antialias: bool = False,  # makes a difference only where images get smaller
 ) -> Rewrite:
     return _upsample(size, scale_factor, mode, align_corners), (x,)
 
