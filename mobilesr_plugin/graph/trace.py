@@ -12,8 +12,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
-from mobilesr_plugin.graph.channels import image_channels
 from mobilesr_plugin.graph.collapse import collapsed
+from mobilesr_plugin.graph.faithful import check_function, refuse_overwritten_values
 from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.plain import (
     SUPPORTED,
@@ -27,8 +27,6 @@ from mobilesr_plugin.graph.plain import (
     UpsampleBilinear,
     UpsampleNearest,
 )
-
-_CHECKED_SIZE = (12, 15)
 
 Rewrite = tuple[nn.Module, tuple[fx.Node, ...]]
 
@@ -54,7 +52,7 @@ def trace(network: nn.Module) -> fx.GraphModule:
         raise UnsupportedNetworkError(
             f"{name} cannot be traced ({reason}); its forward must not depend on the values of its input"
         ) from error
-    _refuse_overwritten_values(name, traced)
+    refuse_overwritten_values(name, traced)
     called: set[str] = set()
     for node in list(traced.graph.nodes):
         if node.op in ("placeholder", "output"):
@@ -78,47 +76,8 @@ def trace(network: nn.Module) -> fx.GraphModule:
         traced.graph.erase_node(node)
     _drop_identities(traced)
     traced.recompile()
-    _check_function(name, plain, traced)
+    check_function(name, plain, traced)
     return traced
-
-
-def _refuse_overwritten_values(network: str, traced: fx.GraphModule) -> None:
-    """In a graph nothing changes its input, so an operation in place must be the last to read its own."""
-    order = {node: place for place, node in enumerate(traced.graph.nodes)}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            in_place = getattr(traced.get_submodule(node.target), "inplace", False)
-        else:
-            in_place = node.target in (operator.iadd, operator.imul) or node.kwargs.get("inplace", False)
-        source = node.args[0] if node.args else None
-        if not in_place or not isinstance(source, fx.Node):
-            continue
-        later = [reader.name for reader in source.users if order[reader] > order[node]]
-        if later:
-            raise UnsupportedNetworkError(
-                f"{network}: {node.name} overwrites {source.name}, which {later[0]} reads afterwards; let it "
-                "write a new value (inplace=False, or y = x + z instead of y += z)"
-            )
-
-
-@torch.no_grad()
-def _check_function(name: str, network: nn.Module, traced: fx.GraphModule) -> None:
-    """Runs both on a small image: tracing sees neither ``x += y`` nor what Python code does besides."""
-    first = next((module for module in traced.modules() if isinstance(module, Conv)), None)
-    if first is None:
-        return  # nothing that could be lowered
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, image_channels(traced), *_CHECKED_SIZE, generator=generator)
-    image = image.to(first.weight)
-    expected, got = network(image.clone()), traced(image.clone())
-    finite = torch.isfinite(expected)
-    # The same operations on the same numbers; kernels may add in another order: far below 1 % of the largest.
-    bound = 0.01 * float(expected[finite].abs().max()) if finite.any() else 0.0
-    if expected.shape != got.shape or ((expected - got)[finite].abs() > bound).any():
-        raise UnsupportedNetworkError(
-            f"{name} computes something else than its operations in order do; a value that is changed in "
-            "place (inplace=True, x += y) must not be read again, so write y = x + z instead of x += z"
-        )
 
 
 def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
