@@ -45,7 +45,12 @@ def check_function(name: str, network: nn.Module, traced: fx.GraphModule) -> Non
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, image_channels(traced), *_CHECKED_SIZE, generator=generator)
     image = image.to(first.weight)
-    expected, got = network(image.clone()), traced(image.clone())
+    try:
+        expected, got = network(image.clone()), traced(image.clone())
+    except Exception as error:  # PyTorch's own types, one for each way to fail
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shape = ", ".join(map(str, image.shape))
+        raise UnsupportedNetworkError(f"{name} cannot run on an image of ({shape}): {reason}") from error
     finite = torch.isfinite(expected)
     # The same operations on the same numbers; kernels may add in another order: far below 1 % of the largest.
     bound = 0.01 * float(expected[finite].abs().max()) if finite.any() else 0.0

@@ -249,9 +249,7 @@ class Graph:
                     factor[op.name] = source * op.block
                 case ResizeBilinear():
                     factor[op.name] = source * op.factor
-                case Input() | Conv():
-                    factor[op.name] = source
-                case _ if isinstance(op, POINTWISE):
+                case _ if isinstance(op, (Input, Conv, *POINTWISE)):
                     factor[op.name] = source
                 case _:
                     raise _unknown(op, "size")
