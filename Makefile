@@ -70,6 +70,10 @@ bench: $(STAMP)
 	$(BIN)/python tools/bench.py --data $(or $(DATA),../shared/data) \
 	--reference $(or $(REFERENCE),../shared/reference) $(PARTS)
 
+# What a busy process beside it costs an export; the machine must be idle otherwise.
+bench-busy: $(STAMP)
+	$(BIN)/python tools/bench_busy_export.py
+
 # Every value of the pictures in DATA (folders), on both sets of kernels, for many networks.
 bench-parity: $(STAMP)
 	$(BIN)/python tools/bench_parity.py --data $(DATA)
