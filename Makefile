@@ -10,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check docs reference build format clean
+.PHONY: install options bench bench-busy bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the

@@ -1,8 +1,8 @@
 """What another busy process costs an export: wall time beside one that keeps a processor busy, and alone.
 
 Run by ``make bench-busy`` on a machine that is idle otherwise. The network is an EDSR of 32 features and 5
-blocks, x2, with seeded weights: of the form that MLPerf Mobile measures, 106,092 parameters. Exit code 1 if the
-median of the ratios is above 2.2.
+blocks, x2, with seeded weights: of the form that MLPerf Mobile measures, 106,092 parameters. Exit code 1 if
+the median of the ratios is above 2.2.
 """
 
 from __future__ import annotations
