@@ -29,7 +29,8 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.data.workers import default_workers
 from mobilesr_plugin.options import TFLiteOptions
-print(json.dumps([usable_cpus(), default_workers(), TFLiteOptions().threads, TFLiteOptions(threads=3).threads]))
+threads = [TFLiteOptions(threads=given).threads for given in (None, 3)]
+print(json.dumps([usable_cpus(), default_workers(), *threads]))
 """
 
 

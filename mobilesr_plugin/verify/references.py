@@ -1,53 +1,36 @@
-"""What files are compared with: results of networks, each computed once and several at a time.
-
-Each image has a thread of its own. Threads that share one wait for each other after every layer, which beside
-another busy process takes longer than the work.
-"""
+"""What files are compared with: results of networks, each computed once and several at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from mobilesr_plugin.cpus import usable_cpus
+from mobilesr_plugin.side_by_side import side_by_side
 from mobilesr_plugin.verify.parity import Runner, network_runner
 
-_MOST_AT_A_TIME = 4  # each needs memory for its values
 _LARGE = 2**19  # pixels; of images beyond, only one at a time
 
 
 class References:
-    """Runs networks on images in the background; a context manager that ends its threads.
-
-    While it is open, PyTorch's operators share the processors between so many images.
-    """
+    """Runs networks on images in the background, see ``side_by_side``; a context manager."""
 
     def __init__(self) -> None:
-        self._parallel = min(usable_cpus(), _MOST_AT_A_TIME)
         self._results: dict[tuple[nn.Module, tuple[int, ...], bytes], Future[np.ndarray]] = {}
         self._large = threading.Lock()
+        self._open = ExitStack()
 
     def __enter__(self) -> References:
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(max(1, usable_cpus() // self._parallel))
-        # Integer networks set this while they run and put back what was there, which threads cannot at once.
-        self._cudnn = torch.backends.cudnn.flags(enabled=False)
-        self._cudnn.__enter__()
-        self._pool = ThreadPoolExecutor(self._parallel, thread_name_prefix="reference")
+        self._pool = self._open.enter_context(side_by_side())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._cudnn.__exit__(kind, error, trace)
-        torch.set_num_threads(self._threads_before)
+    def __exit__(self, *error: Any) -> None:
+        self._open.close()
 
     def of(self, network: nn.Module, images: Sequence[np.ndarray]) -> Runner:
         """Begins to run ``network`` on (H, W, C) uint8 images; returns a function that waits for a result.
