@@ -10,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-fast test-slow check docs reference build format clean
+.PHONY: install options bench bench-busy bench-sesr bench-accuracy bench-parity demo demo-sesr test test-fast test-slow check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -75,6 +75,10 @@ bench-accuracy: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tools/bench.py --data $(or $(DATA),../shared/data) \
 	--reference $(or $(REFERENCE),../shared/reference) $(PARTS)
+
+# What a busy process beside it costs an export; the machine must be idle otherwise.
+bench-busy: $(STAMP)
+	$(BIN)/python tools/bench_busy_export.py
 
 # Every value of the pictures in DATA (folders), on both sets of kernels, for many networks.
 bench-parity: $(STAMP)

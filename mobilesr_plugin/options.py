@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import MissingExtraError, OptionError
 
 OBSERVERS = ("auto", "minmax", "moving_average", "mse", "percentile")
@@ -118,14 +119,16 @@ class TFLiteOptions:
 
     Attributes:
         kernels: ``xnnpack``, or ``tflite_builtin`` for TFLite's own kernels.
-        threads: Processor threads.
+        threads: Processor threads; ~: one for each that the process may use.
     """
 
     kernels: str = "xnnpack"
-    threads: int = 2
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("tflite: kernels", self.kernels, KERNELS)
+        if self.threads is None:
+            object.__setattr__(self, "threads", usable_cpus())
         _integer("tflite: threads", self.threads, least=1)
 
 

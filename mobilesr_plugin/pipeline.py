@@ -31,8 +31,9 @@ from mobilesr_plugin.graph.trace import trace
 from mobilesr_plugin.options import ExportOptions, QuantizationOptions, default_size, parse_size
 from mobilesr_plugin.quantization.calibrate import calibrate
 from mobilesr_plugin.quantization.insert import insert_quantizers
-from mobilesr_plugin.verify.files import Verification, verify_int8, verify_onnx_and_float
+from mobilesr_plugin.verify.files import Simulations, Verification, verify_int8, verify_onnx_and_float
 from mobilesr_plugin.verify.parity import to_tensor
+from mobilesr_plugin.verify.references import References
 from mobilesr_plugin.verify.tflite_graph import read_operators
 
 CALIBRATION_IMAGES = 100
@@ -197,8 +198,19 @@ def verify(prepared: Prepared, folder: Path, sizes: Sequence[str], options: Expo
         images = [image[:, :, 1:2] for image in images]
     int8_files = {int8_name(name): None, **{int8_name(name, size): parse_size(size) for size in sizes}}
     found = Verification()
-    verify_int8(found, folder, int8_files, graph, images, io=options.io, kernel_sets=options.kernels)
-    verify_onnx_and_float(found, folder, name, graph, prepared.float_network, images)
+    simulations = Simulations(graph)
+    with References() as references:
+        verify_int8(
+            found,
+            folder,
+            int8_files,
+            simulations,
+            images,
+            io=options.io,
+            kernel_sets=options.kernels,
+            references=references,
+        )
+        verify_onnx_and_float(found, folder, name, simulations, prepared.float_network, images, references)
     return found
 
 

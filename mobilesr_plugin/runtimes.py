@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
 from mobilesr_plugin.options import KERNELS
 
+_PIXEL_TYPES = (np.uint8, np.int8, np.float32)
 _STDERR = threading.RLock()  # held by the thread that has put something else in place of standard error
 
 
@@ -23,7 +25,7 @@ class TFLiteRunner:
 
     Args:
         source: File, or its bytes.
-        threads: Processor threads.
+        threads: Processor threads; None: one for each processor that this process may use.
         kernels: ``xnnpack``, or ``tflite_builtin`` for TFLite's own kernels.
 
     Raises:
@@ -31,7 +33,7 @@ class TFLiteRunner:
         DataError: no such file, or not a TFLite file.
     """
 
-    def __init__(self, source: Path | bytes, *, threads: int = 2, kernels: str = "xnnpack") -> None:
+    def __init__(self, source: Path | bytes, *, threads: int | None = None, kernels: str = "xnnpack") -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:
@@ -46,19 +48,20 @@ class TFLiteRunner:
                 ) from error
         if kernels not in KERNELS:
             raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
-        self.threads = threads
+        self.threads = threads or usable_cpus()
         resolver = (
             OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
         try:
             with silenced_native_output():
                 self._interpreter = Interpreter(
-                    model_content=source, num_threads=threads, experimental_op_resolver_type=resolver
+                    model_content=source, num_threads=self.threads, experimental_op_resolver_type=resolver
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{self.name} is not a TFLite file that this machine can run: {error}") from error
         self.input = self._image_input()
+        self._check_result()
         self._allocated = tuple(self.input["shape"])
         signature = self.input["shape_signature"]
         self.channels = int(signature[3])
@@ -120,6 +123,18 @@ class TFLiteRunner:
             for index in range(max(details) + 1)
         ]
 
+    def _check_result(self) -> None:
+        """Checks the type of the first result.
+
+        Raises:
+            DataError: pixels are of no such type.
+        """
+        dtype = self._interpreter.get_output_details()[0]["dtype"]
+        if dtype not in _PIXEL_TYPES:
+            raise DataError(
+                f"{self.name} gives {np.dtype(dtype).name}; it must be uint8, int8 or float32 in [0, 1]"
+            )
+
     def _image_input(self) -> dict[str, Any]:
         """Returns the only input, an image.
 
@@ -137,7 +152,7 @@ class TFLiteRunner:
             raise DataError(
                 f"{self.name} takes ({got}); it must be an image (1, H, W, 1 or 3), channels last"
             )
-        if dtype not in (np.uint8, np.int8, np.float32):
+        if dtype not in _PIXEL_TYPES:
             raise DataError(
                 f"{self.name} takes {np.dtype(dtype).name}; it must be uint8, int8 or float32 in [0, 1]"
             )
@@ -147,18 +162,27 @@ class TFLiteRunner:
 class OnnxRunner:
     """Runs an ONNX file with float32 ends in [0, 1].
 
+    Args:
+        path: File.
+        threads: Processor threads; None: one for each processor that this process may use.
+
     Raises:
         MissingExtraError: onnxruntime is not installed.
         DataError: no such file, or not an ONNX file.
     """
 
-    def __init__(self, path: Path, *, threads: int = 2) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("onnxruntime", "export") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or usable_cpus()
+        for pool in (
+            "intra_op",
+            "inter_op",
+        ):  # beside a busy process a spinning thread delays the working one
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(

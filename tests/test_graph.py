@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +15,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.graph import ops
-from mobilesr_plugin.graph.int8 import quantize_weight
+from mobilesr_plugin.graph.channel_order import to_block_major
+from mobilesr_plugin.graph.channels import channels_of
+from mobilesr_plugin.graph.int8 import IMAGE, quantize_weight
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
+from mobilesr_plugin.quantization.integer_network import IntegerNetwork
+from mobilesr_plugin.upscaling.field import field_of_graph
+from mobilesr_plugin.upscaling.reach import NotTileableError
+from mobilesr_plugin.verify.audit import expected_operators
 
 
 def kinds(graph: ops.Graph) -> list[str]:
@@ -179,3 +191,153 @@ def test_weights_are_copied_not_shared() -> None:
     first = graph.convolutions[0].weight.copy()
     network.conv_first.weight.data.zero_()
     assert np.array_equal(graph.convolutions[0].weight, first)
+
+
+class Namesakes(nn.Module):
+    """Modules named as a graph names functions, the image, and the ends of a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.add, self.body_0, self.cat_1_x = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.input, self.output, self.mixed = (nn.Conv2d(n, 3, 3, padding=1) for n in (3, 3, 6))
+        self.body = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=1)])
+        self.relu, self.cat = nn.LeakyReLU(0.3), nn.PReLU(3, init=0.4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.x(x)
+        y = F.relu(y) + self.input(y)
+        y = self.relu(self.add(y))
+        y = self.body[0](y) + self.body_0(y)
+        y = self.cat(self.mixed(torch.cat([y, x], dim=1)))
+        return self.output(y) + self.cat_1_x(y)
+
+
+def test_modules_named_like_functions_are_not_mixed_up() -> None:
+    network, image = seeded(Namesakes()), tensor(noise(11, 14))
+    traced = simplify(trace(network))
+    with torch.no_grad():
+        assert (traced(image) - network(image)).abs().max() < 1e-5
+    graph = lower(traced)
+    assert len({op.name for op in graph}) == len(graph.ops)
+    assert kinds(graph).count("Conv") == 8
+
+
+def _read_after_relu(x: torch.Tensor) -> torch.Tensor:
+    return F.relu(x, inplace=True) + x
+
+
+def _read_after_addition(x: torch.Tensor) -> torch.Tensor:
+    before = x
+    x += F.relu(x)
+    return x + before
+
+
+class _OwnRelu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.LeakyReLU(0.1, inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(x) + x
+
+
+class _After(nn.Module):
+    def __init__(self, after: object) -> None:
+        super().__init__()
+        self.conv, self.after = nn.Conv2d(3, 12, 3, padding=1), after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.conv(x))
+
+
+@pytest.mark.parametrize("after", [_read_after_relu, _read_after_addition, _OwnRelu()])
+def test_a_value_that_is_overwritten_and_read_again_is_refused(after: object) -> None:
+    """PyTorch would give the later reader the new value, a graph the old one."""
+    with pytest.raises(UnsupportedNetworkError, match=r"overwrites conv, which add\w* reads after|in place"):
+        trace(_After(after))
+
+
+def test_computed_weights_are_refused() -> None:
+    for normalize in (torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm):
+        network = _After(nn.Identity())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            normalize(network.conv)
+        with pytest.raises(UnsupportedNetworkError, match=r"conv computes its weights|cannot be traced"):
+            trace(network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown(ops.Op):
+    """An operator that nothing has been told of."""
+
+
+def around_unknown(**given: object) -> ops.Graph:
+    image = ops.Input(name="image", channels=3, **given)
+    return ops.Graph((image, Unknown(name="new", inputs=("image",), **given)))
+
+
+@pytest.mark.parametrize("ask", [ops.Graph.channels, ops.Graph.factors, lambda graph: graph.macs(1, 1)])
+def test_unknown_operators_are_not_taken_for_ones_that_keep_the_shape(
+    ask: Callable[[ops.Graph], object],
+) -> None:
+    with pytest.raises(UnsupportedNetworkError, match=r"^new \(Unknown\): the .* of its result is not known"):
+        ask(around_unknown())
+
+
+def test_unknown_operators_stop_every_stage_behind(tmp_path: Path) -> None:
+    graph = around_unknown(output=IMAGE)
+    for stage in (
+        IntegerNetwork,
+        expected_operators,
+        lambda graph: write_onnx(graph, tmp_path / "network.onnx"),
+        to_block_major,
+    ):
+        with pytest.raises(UnsupportedNetworkError, match=r"new \(Unknown\)"):
+            stage(graph)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_operator_has_no_receptive_field() -> None:
+    with pytest.raises(NotTileableError, match="Unknown"):
+        field_of_graph(around_unknown())
+
+
+class _UnknownModule(nn.Module):
+    """Stands for a module that a pass puts into the traced network."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, 2, 1, 1)
+
+
+def test_unknown_modules_have_no_known_channels() -> None:
+    traced = simplify(trace(_After(nn.PixelShuffle(2))))
+    traced.set_submodule("after", _UnknownModule())
+    shuffle = next(node for node in traced.graph.nodes if node.target == "after")
+    with pytest.raises(UnsupportedNetworkError, match=r"after \(_UnknownModule\): the number of channels"):
+        channels_of(traced, shuffle)
+
+
+def test_values_that_do_not_fit_together_are_refused() -> None:
+    image = ops.Input(name="image", channels=4)
+    moved = ops.DepthToSpace(name="moved", inputs=("image",), block=2)
+    for graph, message in (
+        (ops.Graph((image, moved, ops.Concat(name="both", inputs=("image", "moved")))), "different sizes"),
+        (
+            ops.Graph((image, ops.DepthToSpace(name="odd", inputs=("image",), block=3))),
+            "cannot take 4 channels",
+        ),
+        (
+            ops.Graph(
+                (
+                    image,
+                    ops.Concat(name="twice", inputs=("image", "image")),
+                    ops.Add(name="sum", inputs=("image", "twice")),
+                )
+            ),
+            "cannot take 4 and 8 channels",
+        ),
+        (ops.Graph((replace(image, output=IMAGE), moved)), "moved .* not quantized"),
+    ):
+        with pytest.raises(UnsupportedNetworkError, match=message):
+            graph.channels(), graph.factors(), graph.quantized

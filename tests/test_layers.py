@@ -13,10 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "atomic_file", "colour", ""], 0),  # "" is mobilesr_plugin/__init__.py
-    **dict.fromkeys(
-        ["options", "option_files", "extensions", "registered", "host", "versions", "processor"], 1
-    ),
+    **dict.fromkeys(["errors", "atomic_file", "colour", "cpus", ""], 0),  # "" is mobilesr_plugin/__init__.py
+    **dict.fromkeys(["options", "option_files", "side_by_side", "extensions", "registered"], 1),
+    **dict.fromkeys(["host", "versions", "processor"], 1),
     **dict.fromkeys(["archs", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,

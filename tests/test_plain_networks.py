@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from basicsr.archs import build_network
 from networks import calibrated, noise, seeded, tensor
 from plain_networks import PLAIN_NETWORKS, EveryLayer
+from test_graph import Namesakes
 from test_models import options as qat_options
 from test_models import train
 from torch import nn
@@ -21,14 +23,14 @@ from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
 from mobilesr_plugin.graph.lower import lower
-from mobilesr_plugin.graph.ops import Graph, PRelu
+from mobilesr_plugin.graph.ops import Conv, Graph, PRelu, Repeat
 from mobilesr_plugin.graph.rewrite import simplify
 from mobilesr_plugin.graph.trace import trace
 from mobilesr_plugin.models import QATSRModel
 from mobilesr_plugin.options import KERNELS, QuantizationOptions
 from mobilesr_plugin.quantization.insert import insert_quantizers, quantizers_of
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
-from mobilesr_plugin.runtimes import TFLiteRunner
+from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
 from mobilesr_plugin.verify.audit import audit
 from mobilesr_plugin.verify.parity import first_difference, network_runner
 from mobilesr_plugin.verify.tflite_graph import read_operators
@@ -167,6 +169,72 @@ class TestRanges:
 
         with pytest.raises(UnsupportedNetworkError, match="must hold 0"):
             insert_quantizers(Off(), QuantizationOptions())
+
+
+class Limited(nn.Module):
+    """Clamps, whose nodes go away, between a ReLU of its own and parts that are rounded again.
+
+    Also a convolution that copies the image, as an anchor does, beside an anchor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.ModuleList(nn.Conv2d(8 if index else 3, 8, 3, padding=1) for index in range(5))
+        self.mixed, self.last = nn.Conv2d(11, 8, 3, padding=1), nn.Conv2d(8, 12, 3, padding=1)
+        self.own_anchor = nn.Conv2d(3, 12, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for conv in self.body:
+            y = torch.clamp(conv(y), -1, 1)
+        y = self.mixed(torch.cat([x, y], dim=1))
+        y = self.last(F.relu(y) + y) + self.own_anchor(x)
+        return F.pixel_shuffle(y + torch.repeat_interleave(x, 4, dim=1), 2)
+
+
+def test_no_two_convolutions_have_equal_weights() -> None:
+    """A converter would share them: convolutions by 1, copies of channels, and the network's own."""
+    network = seeded(Limited())
+    with torch.no_grad():
+        network.own_anchor.weight.copy_(torch.eye(3).repeat(4, 1)[:, :, None, None])
+    graph = lower(calibrated(network))
+    weights = [op.weight for op in graph if isinstance(op, (Conv, Repeat))]
+    by_one = [weight for weight in weights if np.allclose(weight, 1, atol=1e-4)]
+    copies = [weight for weight in weights if weight.shape == (12, 3, 1, 1)]
+    assert (len(by_one), len(copies)) == (3, 2)
+    assert len({(weight.shape, weight.tobytes()) for weight in weights}) == len(weights)
+    content = file_of(graph)
+    assert audit(content, graph) == []
+    image = noise(10, 13)[None]
+    for kernels in KERNELS:
+        validation = network_runner(IntegerNetwork(graph, kernels))
+        assert np.array_equal(TFLiteRunner(content, kernels=kernels)(image), validation(image))
+
+
+def test_modules_may_be_called_as_functions_and_ends_are(tmp_path: Path) -> None:
+    """``self.add``, ``self.relu``, ``self.input``, ``self.output``, beside functions of these names."""
+    network, image = seeded(Namesakes()), noise(10, 13)
+    graph = lower(calibrated(network))
+    content = file_of(graph)
+    assert audit(content, graph) == []
+    expected = network_runner(IntegerNetwork(graph))(image[None])
+    assert np.array_equal(TFLiteRunner(content)(image[None]), expected)
+    write_onnx(graph, tmp_path / "qdq.onnx")
+    assert OnnxRunner(tmp_path / "qdq.onnx")(image[None]).shape == expected.shape
+    write_onnx(lower(simplify(trace(network))), tmp_path / "float.onnx")
+    with torch.no_grad():
+        real = network(tensor(image)).permute(0, 2, 3, 1).numpy()
+    # Five convolutions follow each other, of at most 54 products each, on values below 4: in float32 each sum
+    # is wrong by at most 54 * 2^-24 * 4 * 54 in the worst order, and by far less here.
+    found = OnnxRunner(tmp_path / "float.onnx").real(image[None].astype(np.float32) / 255)
+    assert np.abs(found - real).max() < 5 * 54 * 2**-24 * 4 * 54
+
+
+def file_of(graph: Graph) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(graph, path, integer_weights=False, shifted_image=True)
+        return TensorFlowModel(path).int8_file()
 
 
 class _Around(nn.Module):

@@ -182,7 +182,7 @@ def test_wide_sums_run_in_float64() -> None:
     for conv in (network.first, network.last):
         conv.weight.data.fill_(0.01).view(-1)[::7] = -0.0101
     integer = IntegerNetwork(lower(calibrated(network)))
-    dtypes = [layer.dtype for layer in integer.layers.values() if hasattr(layer, "dtype")]
+    dtypes = [layer.dtype for layer in integer.layers if hasattr(layer, "dtype")]
     assert dtypes == [torch.float32, torch.float64]
 
 

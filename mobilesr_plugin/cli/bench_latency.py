@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mobilesr_plugin.cli.console import print_json, progress_bar
-from mobilesr_plugin.cli.flags import ImageSize, Json, Kernels, OptionFile, Quiet, Runs, Threads
+from mobilesr_plugin.cli.flags import AllThreads, ImageSize, Json, Kernels, OptionFile, Quiet, Runs
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import parse_size
 
@@ -29,7 +30,7 @@ def latency(
         ),
     ],
     size: ImageSize = "360x640",
-    threads: Threads = 2,
+    threads: AllThreads = None,
     runs: Runs = 21,
     kernels: Kernels = "xnnpack",
     per_op: Annotated[
@@ -54,6 +55,7 @@ def latency(
     """
     from mobilesr_plugin.bench.latency import measure
 
+    threads = threads or usable_cpus()
     tflite = [path for path in files if path.suffix == ".tflite"]
     if (per_op or npu) and not tflite:
         raise OptionError("--per-op and --npu need a .tflite file; mobilesr-export writes it")

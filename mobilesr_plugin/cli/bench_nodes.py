@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from mobilesr_plugin.cli.console import print_json, progress_bar
-from mobilesr_plugin.cli.flags import ImageSize, Json, Quiet, Runs, Threads
+from mobilesr_plugin.cli.flags import AllThreads, ImageSize, Json, Quiet, Runs
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import parse_size
 
@@ -22,7 +23,7 @@ def nodes(
         int, typer.Option(help="Channels of the hidden layers, a multiple of 4. (ABPN: 28)")
     ] = 28,
     scale: Annotated[int, typer.Option(help="Upscaling factor.")] = 3,
-    threads: Threads = 2,
+    threads: AllThreads = None,
     runs: Runs = 21,
     out: Annotated[
         list[Path] | None,
@@ -47,6 +48,7 @@ def nodes(
     from mobilesr_plugin.data.images import write_bytes
     from mobilesr_plugin.versions import versions
 
+    threads = threads or usable_cpus()
     height, width = parse_size(size)
     with progress_bar("candidates and rounds") as update:
         results = measure(

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.data.images import UnreadableImageError
 from mobilesr_plugin.errors import DataError
 
@@ -22,9 +23,8 @@ _QUEUED_PER_WORKER = 2
 
 
 def default_workers() -> int:
-    """Number of CPUs this process may use, at most 16."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, _MOST_WORKERS)
+    """Number of CPUs this process may use, at most 16; see ``usable_cpus``."""
+    return min(usable_cpus(), _MOST_WORKERS)
 
 
 def run_tasks(

@@ -6,12 +6,13 @@ kernels it is the same as explicit pads, and converters make no separate PAD ope
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mobilesr_plugin.errors import ExportError, MissingExtraError
+from mobilesr_plugin.errors import ExportError, MissingExtraError, UnsupportedNetworkError
 from mobilesr_plugin.graph.int8 import quantize_bias, quantize_weight, weight_scales
 from mobilesr_plugin.graph.ops import (
     Add,
@@ -54,6 +55,7 @@ def write_onnx(
     Raises:
         MissingExtraError: onnx is not installed.
         ExportError: the file cannot be written.
+        UnsupportedNetworkError: an operator has no counterpart in ONNX.
     """
     try:
         import onnx
@@ -69,7 +71,7 @@ def write_onnx(
 
 class _Builder:
     def __init__(self, graph: Graph, integer_weights: bool, shifted_image: bool) -> None:
-        self.graph = graph
+        self.graph = _with_free_names(graph)
         self.shifted_image = shifted_image
         self.integer_weights = integer_weights and graph.quantized
         self.nodes: list[onnx.NodeProto] = []
@@ -146,7 +148,7 @@ class _Builder:
                     for end, value in (("low", op.low), ("high", op.high))
                 ]
                 return self._node("Clip", [*inputs, *bounds], op.name)
-        raise AssertionError(op)
+        raise UnsupportedNetworkError(f"{op.name} ({type(op).__name__}) cannot be written to an ONNX file")
 
     def _conv(self, op: Conv, source: str) -> str:
         if self.integer_weights:
@@ -206,3 +208,17 @@ class _Builder:
 
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}:{output}", **attributes))
         return output
+
+
+def _with_free_names(graph: Graph) -> Graph:
+    """Leaves ``input`` and ``output`` to the file: a network may have convolutions of these names."""
+    own = {INPUT: f"{INPUT}.own", OUTPUT: f"{OUTPUT}.own"}
+    ops = [
+        replace(
+            op,
+            name=own.get(op.name, op.name),
+            inputs=tuple(own.get(source, source) for source in op.inputs),
+        )
+        for op in graph
+    ]
+    return Graph(tuple(ops))

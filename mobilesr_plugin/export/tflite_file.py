@@ -111,6 +111,8 @@ class TensorFlowModel:
 
 def _import() -> tuple[Any, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for pool in ("INTRAOP", "INTEROP"):  # a conversion computes next to nothing, and idle threads spin
+        os.environ.setdefault(f"TF_NUM_{pool}_THREADS", "1")
     try:
         import tensorflow
     except ImportError as error:

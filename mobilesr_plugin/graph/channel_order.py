@@ -81,10 +81,11 @@ def _with_repeats(ops: dict[str, Op], channels: dict[str, int]) -> Graph:
     """Writes copies of channels as :class:`Repeat`: anchors, and the image that is added to all channels."""
     made: dict[str, Op] = {}
     copies: dict[tuple[str, int], Repeat] = {}
+    weights = [op.weight for op in ops.values() if isinstance(op, Conv)]
 
     def repeat(name: str, source: str, times: int) -> Repeat:
         if (source, times) not in copies:
-            copies[source, times] = made[name] = Repeat(
+            first = Repeat(
                 name=name,
                 inputs=(source,),
                 output=made[source].output,
@@ -92,6 +93,9 @@ def _with_repeats(ops: dict[str, Op], channels: dict[str, int]) -> Graph:
                 channels=channels[source],
                 number=len(copies),
             )
+            own = _distinct(first, weights)
+            copies[source, times] = made[name] = own
+            weights.append(own.weight)
         return copies[source, times]
 
     value: dict[str, str] = {}  # where a copy serves for two
@@ -107,6 +111,13 @@ def _with_repeats(ops: dict[str, Op], channels: dict[str, int]) -> Graph:
                     inputs[index] = repeat(f"{op.name}_{name}", inputs[index], widest).name
         made[op.name] = replace(op, inputs=tuple(inputs))
     return Graph(tuple(made.values()))
+
+
+def _distinct(repeat: Repeat, weights: list[np.ndarray]) -> Repeat:
+    """Returns ``repeat`` with the next number that gives it weights of its own."""
+    while any(np.array_equal(repeat.weight, other) for other in weights):
+        repeat = replace(repeat, number=repeat.number + 1)
+    return repeat
 
 
 def _copies(op: TakeChannels, channels: int) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx, nn
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import plain
-from mobilesr_plugin.graph.rewrite import called
+from mobilesr_plugin.graph.rewrite import called, sources_of
 
 
 def image_channels(traced: fx.GraphModule) -> int:
@@ -28,19 +26,43 @@ def image_channels(traced: fx.GraphModule) -> int:
     raise UnsupportedNetworkError("no convolution reads the network's input")
 
 
-def channels_of(traced: fx.GraphModule, node: Any) -> int:
-    """Returns the channels of the value that ``node`` computes."""
-    match called(traced, node):
-        case None:
-            return image_channels(traced)
-        case plain.Conv() as conv:
-            return conv.out_channels
-        case nn.PixelShuffle() as shuffle:
-            return channels_of(traced, node.args[0]) // shuffle.upscale_factor**2
-        case plain.RepeatChannels() as repeat:
-            return channels_of(traced, node.args[0]) * repeat.times
+#: Modules whose result has the channels of what they read.
+_KEEPING = (
+    plain.Quantize,
+    plain.Shift,
+    plain.Scale,
+    plain.Clamp,
+    plain.UpsampleNearest,
+    plain.UpsampleBilinear,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+)
+
+
+def channels_of(traced: fx.GraphModule, node: fx.Node) -> int:
+    """Returns the channels of the value that ``node`` computes.
+
+    Raises:
+        UnsupportedNetworkError: the module that ``node`` calls is not known here.
+    """
+    if node.op == "placeholder":
+        return image_channels(traced)
+    module = called(traced, node)
+    sources = sources_of(node)
+    match module:
+        case plain.Conv():
+            return module.out_channels
+        case nn.PixelShuffle():
+            return channels_of(traced, sources[0]) // module.upscale_factor**2
+        case plain.RepeatChannels():
+            return channels_of(traced, sources[0]) * module.times
         case plain.Concat():
-            return sum(channels_of(traced, part) for part in node.args)
+            return sum(channels_of(traced, part) for part in sources)
         case plain.Add():
-            return max(channels_of(traced, part) for part in node.args)
-    return channels_of(traced, node.args[0])
+            return max(channels_of(traced, part) for part in sources)
+        case _ if isinstance(module, _KEEPING):
+            return channels_of(traced, sources[0])
+    raise UnsupportedNetworkError(
+        f"{node.name} ({type(module).__name__}): the number of channels of its result is not known"
+    )

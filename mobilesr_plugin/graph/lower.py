@@ -14,6 +14,7 @@ from mobilesr_plugin.graph import ops, plain
 from mobilesr_plugin.graph.channel_order import to_block_major
 from mobilesr_plugin.graph.channels import image_channels
 from mobilesr_plugin.graph.limits import widen_ranges
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.rewrite import output_of
 
 
@@ -22,25 +23,29 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
 
     Args:
         traced: Result of ``simplify(trace(network))`` or of ``insert_quantizers(network)``. A module
-            with a method ``output_qparams()`` says how its output is quantized; others pass the
+            with a method ``output_qparams()`` says how its output is quantized, and by
+            ``has_given_range()`` whether that must stay so; modules that move values pass the
             quantization of their input on.
 
     Raises:
-        UnsupportedNetworkError: the channel order of a depth-to-space cannot be changed to TFLite's.
+        UnsupportedNetworkError: the channel order of a depth-to-space cannot be changed to TFLite's; a
+            quantized value passes a module that would round it; see also ``Graph`` and ``widen_ranges``.
     """
     lowered: dict[str, ops.Op] = {}
     value: dict[fx.Node, str] = {}  # the operator that computes each traced value
     channels: dict[str, int] = {}
+    fixed: set[str] = set()
 
     for node in traced.graph.nodes:
         if node.op == "output":
             break
         if node.op == "placeholder":
-            op: ops.Op = ops.Input(name=node.name, channels=image_channels(traced))
+            name = unused_name(traced, node.name)  # a module may be called as the argument is
+            op: ops.Op = ops.Input(name=name, channels=image_channels(traced))
         else:
             module = traced.get_submodule(str(node.target))
             sources = [lowered[value[source]] for source in node.args]
-            qparams = _output_qparams(module, sources[0])
+            qparams = _output_qparams(module, sources[0], node.name)
             if isinstance(module, plain.Quantize):
                 op = replace(sources[0], output=qparams)
             elif isinstance(module, plain.Shift):
@@ -48,17 +53,30 @@ def lower(traced: fx.GraphModule) -> ops.Graph:
             else:
                 op = _lower_module(module, str(node.target), sources, channels)
                 op = replace(op, output=qparams)
+            if qparams is not None and getattr(module, "has_given_range", bool)():
+                fixed.add(op.name)
         lowered[op.name] = op
         value[node] = op.name
         channels = ops.Graph(tuple(lowered.values())).channels()
     if value[output_of(traced)] != list(lowered)[-1]:
         raise UnsupportedNetworkError("the network's output is not its last operation")
-    return widen_ranges(to_block_major(ops.Graph(tuple(lowered.values()))))
+    return widen_ranges(to_block_major(ops.Graph(tuple(lowered.values()))), fixed)
 
 
-def _output_qparams(module: nn.Module, source: ops.Op) -> ops.QParams | None:
+#: Modules whose result has the quantization of what they read.
+_PASSING = (plain.Quantize, plain.Shift, plain.Concat, plain.RepeatChannels, nn.PixelShuffle)
+
+
+def _output_qparams(module: nn.Module, source: ops.Op, name: str) -> ops.QParams | None:
     own: Any = getattr(module, "output_qparams", None)
-    return own() if own is not None else source.output
+    if own is not None:
+        qparams: ops.QParams = own()
+        return qparams
+    if source.output is not None and not isinstance(module, _PASSING):
+        raise UnsupportedNetworkError(
+            f"{name} ({type(module).__name__}) reads quantized values, but its own result has no quantizer"
+        )
+    return source.output
 
 
 def _lower_module(module: nn.Module, name: str, sources: list[ops.Op], channels: dict[str, int]) -> ops.Op:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mobilesr_plugin.errors import UnsupportedNetworkError
+
 
 @dataclass(frozen=True)
 class QParams:
@@ -166,6 +168,9 @@ class DepthToSpace(Op):
 #: quantization of what they read.
 MOVING = (Concat, DepthToSpace, Repeat, ResizeBilinear)
 
+#: Operators whose result depends, at each place, on that place of what they read; the size stays.
+POINTWISE = (Add, Concat, Repeat, TakeChannels, Relu, PRelu, LeakyRelu, Clamp)
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -191,7 +196,17 @@ class Graph:
 
     @property
     def quantized(self) -> bool:
-        return all(op.output is not None for op in self.ops)
+        """Whether all values are quantized; False if none is.
+
+        Raises:
+            UnsupportedNetworkError: some are, and others are not.
+        """
+        bare = [op for op in self.ops if op.output is None]
+        if bare and len(bare) < len(self.ops):
+            raise UnsupportedNetworkError(
+                f"{bare[0].name} ({type(bare[0]).__name__}) is not quantized, though other values are"
+            )
+        return not bare
 
     @property
     def scale(self) -> int:
@@ -216,19 +231,36 @@ class Graph:
         return sum(conv.weight.size * height * width * factors[conv.name] ** 2 for conv in self.convolutions)
 
     def factors(self) -> dict[str, int]:
-        """How much larger than the image each value is, in height and width, by operator name."""
+        """How much larger than the image each value is, in height and width, by operator name.
+
+        Raises:
+            UnsupportedNetworkError: values of different sizes meet, or an operator is not known.
+        """
         factor: dict[str, int] = {}
         for op in self.ops:
-            factor[op.name] = max((factor[name] for name in op.inputs), default=1)
+            sources = {factor[name] for name in op.inputs}
+            if len(sources) > 1:
+                raise UnsupportedNetworkError(
+                    f"{op.name} ({type(op).__name__}) reads values of different sizes"
+                )
+            source = max(sources, default=1)
             match op:
                 case DepthToSpace():
-                    factor[op.name] *= op.block
+                    factor[op.name] = source * op.block
                 case ResizeBilinear():
-                    factor[op.name] *= op.factor
+                    factor[op.name] = source * op.factor
+                case _ if isinstance(op, (Input, Conv, *POINTWISE)):
+                    factor[op.name] = source
+                case _:
+                    raise _unknown(op, "size")
         return factor
 
     def channels(self) -> dict[str, int]:
-        """Number of channels of each value, by operator name."""
+        """Number of channels of each value, by operator name.
+
+        Raises:
+            UnsupportedNetworkError: an operator cannot take the channels that it reads, or is not known.
+        """
         count: dict[str, int] = {}
         for op in self.ops:
             sources = [count[name] for name in op.inputs]
@@ -239,6 +271,8 @@ class Graph:
                     count[op.name] = op.weight.shape[0]
                 case Add():
                     count[op.name] = max(sources)
+                    if not {*sources} <= {1, max(sources)}:  # a single channel is broadcast
+                        raise _mismatch(op, sources)
                 case Concat():
                     count[op.name] = sum(sources)
                 case Repeat():
@@ -246,7 +280,20 @@ class Graph:
                 case TakeChannels():
                     count[op.name] = len(op.index)
                 case DepthToSpace():
-                    count[op.name] = sources[0] // op.block**2
-                case _:
+                    count[op.name], rest = divmod(sources[0], op.block**2)
+                    if rest:
+                        raise _mismatch(op, sources)
+                case Relu() | PRelu() | LeakyRelu() | ResizeBilinear() | Clamp():
                     count[op.name] = sources[0]
+                case _:
+                    raise _unknown(op, "number of channels")
         return count
+
+
+def _mismatch(op: Op, channels: list[int]) -> UnsupportedNetworkError:
+    read = " and ".join(map(str, channels))
+    return UnsupportedNetworkError(f"{op.name} ({type(op).__name__}) cannot take {read} channels")
+
+
+def _unknown(op: Op, what: str) -> UnsupportedNetworkError:
+    return UnsupportedNetworkError(f"{op.name} ({type(op).__name__}): the {what} of its result is not known")

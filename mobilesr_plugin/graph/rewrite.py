@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.plain import (
     Add,
     Clamp,
@@ -87,7 +88,7 @@ def upsampled_residual_before_shuffle(traced: fx.GraphModule) -> None:
                 and shuffle.upscale_factor == upsample.scale
                 and len(shuffled.users) == 1
             ):
-                repeat_name = f"{node.name}_anchor"
+                repeat_name = unused_name(traced, f"{node.name}_anchor")
                 traced.add_submodule(repeat_name, RepeatChannels(upsample.scale**2))
                 with traced.graph.inserting_before(node):
                     repeated = traced.graph.call_module(repeat_name, (upsampled.args[0],))
@@ -106,7 +107,7 @@ def nearest_as_shuffle(traced: fx.GraphModule) -> None:
     for node in list(traced.graph.nodes):
         upsample = called(traced, node)
         if isinstance(upsample, UpsampleNearest):
-            repeat_name = f"{node.name}_repeat"
+            repeat_name = unused_name(traced, f"{node.name}_repeat")
             traced.add_submodule(repeat_name, RepeatChannels(upsample.scale**2))
             with traced.graph.inserting_before(node):
                 repeated = traced.graph.call_module(repeat_name, node.args)

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph.collapse import collapsed
+from mobilesr_plugin.graph.faithful import check_function, refuse_overwritten_values
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.plain import (
     SUPPORTED,
     Add,
@@ -37,17 +39,20 @@ def trace(network: nn.Module) -> fx.GraphModule:
     :func:`mobilesr_plugin.graph.collapse.collapsed`.
 
     Raises:
-        UnsupportedNetworkError: the network branches on its input, or holds an operation outside the
-            plain vocabulary; the message names it and lists what is supported.
+        UnsupportedNetworkError: the network branches on its input, changes a value in place that it reads
+            again, or holds an operation outside the plain vocabulary; the message names it and lists what
+            is supported.
     """
     name = type(network).__name__
     try:
-        traced = fx.symbolic_trace(collapsed(network))
+        plain = collapsed(network)
+        traced = fx.symbolic_trace(plain)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedNetworkError(
             f"{name} cannot be traced ({reason}); its forward must not depend on the values of its input"
         ) from error
+    refuse_overwritten_values(name, traced)
     called: set[str] = set()
     for node in list(traced.graph.nodes):
         if node.op in ("placeholder", "output"):
@@ -56,20 +61,22 @@ def trace(network: nn.Module) -> fx.GraphModule:
             module = _plain_module(name, node, traced.get_submodule(node.target))
             if node.target in called and not list(module.parameters()):
                 # One ReLU may serve many layers, but each place has a range of its own.
-                node.target = f"{node.name}_again" if hasattr(traced, node.name) else node.name
+                node.target = unused_name(traced, node.name)
                 module = copy.deepcopy(module)
                 traced.add_submodule(node.target, module)
             called.add(node.target)
             traced.set_submodule(node.target, module)
             continue
         module, inputs = _plain_equivalent(name, node)
-        traced.add_submodule(node.name, module)
+        target = unused_name(traced, node.name)
+        traced.add_submodule(target, module)
         with traced.graph.inserting_before(node):
-            plain = traced.graph.call_module(node.name, inputs)
-        node.replace_all_uses_with(plain)
+            call = traced.graph.call_module(target, inputs)
+        node.replace_all_uses_with(call)
         traced.graph.erase_node(node)
     _drop_identities(traced)
     traced.recompile()
+    check_function(name, plain, traced)
     return traced
 
 
@@ -84,6 +91,12 @@ def _plain_module(network: str, node: fx.Node, module: nn.Module) -> nn.Module:
             padded = module.padding == "same" or module.padding == same
             unit = set(module.stride) == {1} and set(module.dilation) == {1}
             depthwise = module.groups == module.in_channels == module.out_channels
+            if not {"weight", "bias"} <= module._parameters.keys():
+                raise _unsupported(
+                    network,
+                    f"{node.target} computes its weights at each call (weight normalization or the like; "
+                    "make them fixed first, as by torch.nn.utils.remove_weight_norm)",
+                )
             if not (odd and padded and unit and module.padding_mode == "zeros"):
                 raise _unsupported(network, f"{node.target} is {module}")
             if module.groups != 1 and not depthwise:
@@ -192,7 +205,8 @@ def _interpolate(
     scale_factor: Any = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
-    **_unused: Any,
+    recompute_scale_factor: bool | None = None,  # of a whole number nothing is left to compute
+    antialias: bool = False,  # makes a difference only where images get smaller
 ) -> Rewrite:
     return _upsample(size, scale_factor, mode, align_corners), (x,)
 

@@ -15,6 +15,7 @@ from torch.ao.quantization import (
 
 from mobilesr_plugin.quantization.insert import quantizers_of
 from mobilesr_plugin.quantization.observers import CandidateObserver
+from mobilesr_plugin.side_by_side import side_by_side
 
 CHECKED_IMAGES = 20
 
@@ -58,11 +59,18 @@ def _adopt(network: nn.Module, observers: Sequence[CandidateObserver], rule: str
         quantizer.adopt_observed_range()
 
 
-@torch.no_grad()
 def _error(network: nn.Module, images: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
     """Mean squared error over images, both clipped to [0, 1], as pixels are."""
-    pairs = zip(images, expected, strict=True)
-    errors = [torch.mean((network(image) - real.clamp(0, 1)) ** 2).item() for image, real in pairs]
+
+    @torch.no_grad()
+    def of_one(image: torch.Tensor, real: torch.Tensor) -> float:
+        return torch.mean((network(image) - real.clamp(0, 1)) ** 2).item()
+
+    if all(image.device.type == "cpu" for image in images):
+        with side_by_side() as pool:
+            errors = list(pool.map(of_one, images, expected))
+    else:
+        errors = list(map(of_one, images, expected))
     return sum(errors) / len(errors)
 
 

@@ -13,7 +13,9 @@ from torch import fx, nn
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import plain
 from mobilesr_plugin.graph.channels import channels_of
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.rewrite import called, output_of, sources_of
+from mobilesr_plugin.quantization.by_one import add_by_one
 
 Range = tuple[float, float]
 
@@ -134,10 +136,9 @@ class Grids:
         TFLite's converter merges two quantizers that follow each other, so an operator must stand
         between them.
         """
-        name = f"{reader.name}_{part.name}"
+        name = unused_name(self._traced, f"{reader.name}_{part.name}")
         channels = channels_of(self._traced, part)
-        number = len(self._traced.graph.nodes)  # grows with each, so it differs
-        self._traced.add_submodule(name, plain.Conv.by_one(channels, number=number))
+        add_by_one(self._traced, name, channels, number=len(self._traced.graph.nodes))
         with self._traced.graph.inserting_before(reader):
             requantized = self._traced.graph.call_module(name, (part,))
         reader.replace_input_with(part, requantized)

@@ -14,11 +14,13 @@ from torch import fx, nn
 from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph import plain
 from mobilesr_plugin.graph.channels import channels_of
+from mobilesr_plugin.graph.names import unused_name
 from mobilesr_plugin.graph.rewrite import called, simplify, sources_of
 from mobilesr_plugin.graph.trace import trace
 from mobilesr_plugin.options import QuantizationOptions
+from mobilesr_plugin.quantization.by_one import add_by_one
 from mobilesr_plugin.quantization.fake_quant import ActivationQuantizer
-from mobilesr_plugin.quantization.grids import IMAGE_RANGE, ROUNDING, Grids, Range
+from mobilesr_plugin.quantization.grids import IMAGE_RANGE, KEEPING, ROUNDING, Grids, Range
 from mobilesr_plugin.quantization.modules import QuantConv, QuantInput, quantized_form
 from mobilesr_plugin.quantization.observers import make_observer
 
@@ -55,6 +57,10 @@ def insert_quantizers(network: nn.Module, options: QuantizationOptions) -> fx.Gr
             traced.set_submodule(str(node.target), quantized)
         elif isinstance(module, ROUNDING):
             traced.set_submodule(str(node.target), quantized_form(module, quantizer_of(node)))
+        elif module is not None and not isinstance(module, (*KEEPING, plain.Concat, plain.Shift)):
+            raise UnsupportedNetworkError(
+                f"{name}: {node.name} ({type(module).__name__}) is not known to keep int8 values as they are"
+            )
     _insert_input_quantizer(traced, image, quantizer_of(image))
     traced.recompile()
     return traced
@@ -113,11 +119,12 @@ def _write_lone_relus(traced: fx.GraphModule) -> None:
     for number, node in enumerate(traced.graph.nodes):
         if isinstance(called(traced, node), nn.ReLU):
             channels = channels_of(traced, node.args[0])
-            traced.set_submodule(str(node.target), plain.Conv.by_one(channels, number=number, relu=True))
+            add_by_one(traced, str(node.target), channels, number=number, relu=True)
 
 
 def _insert_input_quantizer(traced: fx.GraphModule, image: fx.Node, quantizer: ActivationQuantizer) -> None:
-    traced.add_submodule("input", QuantInput(quantizer))
+    name = unused_name(traced, "input")
+    traced.add_submodule(name, QuantInput(quantizer))
     with traced.graph.inserting_after(image):
-        rounded = traced.graph.call_module("input", (image,))
+        rounded = traced.graph.call_module(name, (image,))
     image.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)

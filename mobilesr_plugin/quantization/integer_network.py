@@ -52,7 +52,7 @@ class IntegerNetwork(nn.Module):
         super().__init__()
         self.graph = graph
         make = _Maker(graph, kernel_set(kernels), fixed_size)
-        self.layers = nn.ModuleDict({_key(op.name): make.layer(op) for op in graph})
+        self.layers = nn.ModuleList(make.layer(op) for op in graph)
         last_use = {name: op.name for op in graph for name in op.inputs}
         self._done = {op.name: [name for name in op.inputs if last_use[name] == op.name] for op in graph}
 
@@ -70,9 +70,9 @@ class IntegerNetwork(nn.Module):
     def _run(self, image: torch.Tensor) -> Iterator[tuple[Op, torch.Tensor]]:
         """Yields operators and their centred codes, and keeps no value longer than it is needed."""
         values: dict[str, torch.Tensor] = {}
-        for op in self.graph:
+        for op, layer in zip(self.graph, self.layers, strict=True):
             inputs = [values[name] for name in op.inputs] or [image]
-            values[op.name] = self.layers[_key(op.name)](*inputs)
+            values[op.name] = layer(*inputs)
             del inputs
             for name in self._done[op.name]:
                 values.pop(name, None)
@@ -200,7 +200,3 @@ def depth_to_space(x: torch.Tensor, block: int) -> torch.Tensor:
 def _qparams(op: Op) -> QParams:
     assert op.output is not None
     return op.output
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_")  # ModuleDict takes no dots

@@ -16,7 +16,19 @@ from mobilesr_plugin.quantization.fake_quant import (
 )
 
 
-class QuantInput(plain.Quantize):
+class _Quantized:
+    """What a module with a quantizer says of its result."""
+
+    output_quantizer: ActivationQuantizer
+
+    def output_qparams(self) -> QParams:
+        return self.output_quantizer.qparams()
+
+    def has_given_range(self) -> bool:
+        return self.output_quantizer.fixed
+
+
+class QuantInput(_Quantized, plain.Quantize):
     """The image on its uint8 grid."""
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
@@ -26,20 +38,12 @@ class QuantInput(plain.Quantize):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.output_quantizer(x)
 
-    def output_qparams(self) -> QParams:
-        return self.output_quantizer.qparams()
 
-
-class _Rounded(nn.Module):
+class _Rounded(_Quantized, nn.Module):
     """A module whose result passes a quantizer."""
-
-    output_quantizer: ActivationQuantizer
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self.output_quantizer(super().forward(*inputs))
-
-    def output_qparams(self) -> QParams:
-        return self.output_quantizer.qparams()
 
 
 class QuantAdd(_Rounded, plain.Add):
@@ -64,14 +68,13 @@ class QuantPReLU(_Rounded, nn.PReLU):
         return self.output_quantizer(F.prelu(x, fake_quantize_slope(self.weight)))
 
 
-class QuantConv(plain.Conv):
+class QuantConv(_Quantized, plain.Conv):
     """Convolution with int8 weights, int32 bias, and the quantizer of its result.
 
     The bias is rounded in the forward pass too: on the device it is an integer in units of
     ``input scale * weight scale``, and in a narrow network that rounding can be seen.
     """
 
-    output_quantizer: ActivationQuantizer
     input_quantizer: ActivationQuantizer
 
     @classmethod
@@ -97,9 +100,6 @@ class QuantConv(plain.Conv):
             bias = round_through(bias / unit) * unit
         out = F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)
         return self.output_quantizer(F.relu(out, inplace=True) if self.relu else out)
-
-    def output_qparams(self) -> QParams:
-        return self.output_quantizer.qparams()
 
 
 _FORMS: dict[type[nn.Module], type[nn.Module]] = {

@@ -44,7 +44,8 @@ class CandidateObserver(PercentileObserver):
     """Sees everything once, and then gives the range by any of several rules.
 
     Attributes:
-        rule: ``minmax``, ``percentile`` or ``mse``, or None before one is chosen.
+        rule: ``minmax``, ``percentile`` or ``mse``, or None before one is chosen, which is
+            ``percentile``.
     """
 
     RULES = ("minmax", "percentile", "mse")
@@ -59,7 +60,9 @@ class CandidateObserver(PercentileObserver):
                 return self.min_val, self.max_val
             case "mse":
                 return HistogramObserver._non_linear_param_search(self)
-        return super()._non_linear_param_search()
+            case "percentile" | None:
+                return super()._non_linear_param_search()
+        raise ValueError(f"rule is {self.rule!r}; it must be one of {', '.join(self.RULES)}")
 
 
 def make_observer(kind: str, percentile: float) -> UniformQuantizationObserverBase:

@@ -31,7 +31,11 @@ def receptive_field(file: FileNetwork) -> Field | None:
 
 
 def field_of_graph(graph: ops.Graph) -> Field:
-    """Returns the receptive field of a deploy graph, whose kernels are square."""
+    """Returns the receptive field of a deploy graph; of kernels that are not square the longer side counts.
+
+    Raises:
+        NotTileableError: an operator is not known to look at a fixed neighbourhood only.
+    """
     reach: dict[str, Reach] = {}
     memory = Memory()
     for op in graph:
@@ -46,6 +50,10 @@ def field_of_graph(graph: ops.Graph) -> Field:
                 reach[op.name] = sources[0].repeated(op.block)
             case ops.ResizeBilinear():
                 reach[op.name] = sources[0].resized(op.factor, neighbours=1)
-            case _:
+            case _ if isinstance(op, ops.POINTWISE):
                 reach[op.name] = union(sources)
+            case _:
+                raise NotTileableError(
+                    f"{type(op).__name__} is not known to look at a fixed neighbourhood only"
+                )
     return reach[graph.output.name].field(memory)

@@ -40,34 +40,42 @@ def field_of_tflite(content: bytes) -> Field:
         raise MissingExtraError("ai-edge-litert", "export") from error
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    file = _File(model, kinds, _shapes(content))
+    file = _File(model, kinds, *_shapes(content))
     return larger(file.field(0), file.field(1))
 
 
-def _shapes(content: bytes) -> list[tuple[int, ...]]:
-    """Shape of every tensor when the file runs; a small image tells them if the file takes any."""
+def _shapes(content: bytes) -> tuple[list[tuple[int, ...]], bool]:
+    """Shape of every tensor when the file runs, on a small image if it takes any size, and whether so."""
     runner = TFLiteRunner(content, threads=1, kernels="tflite_builtin")
     if runner.fixed_size is None:
         runner(np.zeros((1, _PROBE, _PROBE, runner.channels), np.uint8))
-    return runner.shapes()
+    return runner.shapes(), runner.fixed_size is None
 
 
 class _File:
-    def __init__(self, model: Any, kinds: dict[int, str], shapes: list[tuple[int, ...]]) -> None:
+    def __init__(
+        self, model: Any, kinds: dict[int, str], shapes: list[tuple[int, ...]], any_size: bool
+    ) -> None:
         self.model, self.graph, self.kinds, self.shapes = model, model.subgraphs[0], kinds, shapes
+        self.any_size = any_size
         self.memory = Memory()
+        self.computed: set[int] = set()  # tensors that are no pictures, but come from the image or its size
 
     def field(self, axis: int) -> Field:
         """Along ``axis``: 0 for height, 1 for width."""
         (image,) = self.graph.inputs
-        self.memory = Memory()
+        self.memory, self.computed = Memory(), set()
         reach: dict[int, Reach] = {int(image): Reach()}
         for operator in self.graph.operators:
             read = [int(tensor) for tensor in operator.inputs if tensor in reach]
             if not read:
-                continue  # constants only
+                if self.computed & {int(tensor) for tensor in operator.inputs}:
+                    self.computed.update(int(tensor) for tensor in operator.outputs)
+                continue  # else constants only
             made = self._reach(operator, [reach[tensor] for tensor in read], read, axis)
-            if made is not None:
+            if made is None:
+                self.computed.update(int(tensor) for tensor in operator.outputs)
+            else:
                 reach.update({int(tensor): made for tensor in operator.outputs})
         output = int(self.graph.outputs[0])
         if output not in reach:
@@ -84,6 +92,11 @@ class _File:
             if kind in _OF_SHAPES:
                 return None
             raise NotTileableError(f"{kind} makes what is no picture")
+        resize = kind in ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+        if not resize and self.computed & {int(tensor) for tensor in operator.inputs}:
+            raise NotTileableError(
+                f"{kind} reads what is computed from the image's size or all of its pixels"
+            )
         match kind:
             case "CONV_2D" | "DEPTHWISE_CONV_2D":
                 stride = options.strideH if axis == 0 else options.strideW
@@ -100,6 +113,8 @@ class _File:
             case "PAD" | "PADV2" if len(read) == 1:
                 return sources[0].moved(int(self._constant(operator.inputs[1]).reshape(4, 2)[side, 0]))
             case "RESIZE_BILINEAR" | "RESIZE_NEAREST_NEIGHBOR":
+                if self.any_size and int(operator.inputs[1]) not in self.computed:
+                    raise NotTileableError(f"{kind} to one size, whatever that of the image is")
                 factor = self._factor(int(operator.inputs[0]), int(operator.outputs[0]), side)
                 if options.alignCorners or not options.halfPixelCenters:
                     raise NotTileableError(f"{kind} whose pixel centres depend on the image's size")

@@ -12,6 +12,7 @@ from torch import nn
 
 from mobilesr_plugin import register
 from mobilesr_plugin.colour import upscale_colour
+from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.graph.collapse import collapsed
 from mobilesr_plugin.networks_from_files import (
     FileNetwork,
@@ -143,7 +144,7 @@ def open_upscaler(
     path: Path,
     *,
     kernels: str = "xnnpack",
-    threads: int = 2,
+    threads: int | None = None,
     opt_path: Path | None = None,
     tile: int | None = None,
     overlap: int | None = None,
@@ -158,6 +159,7 @@ def open_upscaler(
         CheckpointError, DataError, MissingExtraError, OptionError: the file cannot be used.
     """
     register()
+    threads = threads or usable_cpus()
     torch.set_num_threads(threads)
     first, *_ = open_networks(path, kernels=kernels, threads=threads, opt_path=opt_path)
     return Upscaler(first, tile=tile, overlap=overlap)

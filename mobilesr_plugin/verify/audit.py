@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobilesr_plugin.errors import UnsupportedNetworkError
 from mobilesr_plugin.graph.int8 import quantize_bias, quantize_slopes, quantize_weight, weight_scales
 from mobilesr_plugin.graph.ops import (
     Add,
@@ -107,6 +108,8 @@ def matched(graph: Graph, operators: list[TFLiteOperator]) -> list[tuple[Op, TFL
 def _kind(op: Op) -> str:
     if isinstance(op, Conv):
         return "DEPTHWISE_CONV_2D" if op.groups > 1 else "CONV_2D"
+    if type(op) not in _KINDS:
+        raise UnsupportedNetworkError(f"{op.name} ({type(op).__name__}) has no operator of TFLite's")
     return _KINDS[type(op)]
 
 
@@ -122,8 +125,11 @@ def _image_tensor(operators: list[TFLiteOperator]) -> int:
 
 
 def _reads(operator: TFLiteOperator, sources: list[int | None], any_order: bool) -> bool:
+    known = [source for source in sources if source is not None]
+    if len(known) < len(sources):  # what it should read is not in the file
+        return False
     read = [tensor.index for tensor in operator.inputs if tensor.dtype == "int8" and tensor.values is None]
-    return sorted(read) == sorted(s or 0 for s in sources) if any_order else read == sources
+    return sorted(read) == sorted(known) if any_order else read == known
 
 
 def _same_weights(operator: TFLiteOperator, op: Op) -> bool:

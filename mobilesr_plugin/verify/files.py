@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from mobilesr_plugin.graph.ops import Graph
+from mobilesr_plugin.graph.ops import Graph, ResizeBilinear
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
 from mobilesr_plugin.verify.audit import audit
-from mobilesr_plugin.verify.parity import Runner, compare, first_difference, network_runner
+from mobilesr_plugin.verify.parity import Runner, compare, first_difference
+from mobilesr_plugin.verify.references import References
 
 Size = tuple[int, int]
 
@@ -42,15 +43,35 @@ class Verification:
         return parity.mismatched
 
 
+class Simulations:
+    """The integer networks that files are compared with.
+
+    A file for one size differs from one for any size only where a bilinear resize runs on other kernels.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.resizes = any(isinstance(op, ResizeBilinear) for op in graph)
+        self._networks: dict[tuple[str, bool], IntegerNetwork] = {}
+
+    def network(self, kernels: str, *, fixed_size: bool = False) -> IntegerNetwork:
+        """Returns the same object each time."""
+        key = kernels, fixed_size and self.resizes
+        if key not in self._networks:
+            self._networks[key] = IntegerNetwork(self.graph, kernels, fixed_size=fixed_size)
+        return self._networks[key]
+
+
 def verify_int8(
     found: Verification,
     folder: Path,
     files: Mapping[str, Size | None],
-    graph: Graph,
+    simulations: Simulations,
     images: Sequence[np.ndarray],
     *,
     io: str,
     kernel_sets: Sequence[str],
+    references: References,
 ) -> None:
     """Audits int8 TFLite files and compares all their values with validation, on each set of kernels.
 
@@ -58,34 +79,52 @@ def verify_int8(
         found: Where the result goes.
         folder: Folder of the files.
         files: Names, and for which (height, width) a file is; None for any.
-        graph: Deploy graph of the files.
+        simulations: Of the deploy graph of the files.
         images: (H, W, C) uint8; files for one size get the first one, mirrored or cropped.
         io: Type of the files' ends.
         kernel_sets: ``xnnpack``, ``tflite_builtin``.
+        references: Runs the simulations.
     """
+    pictures = {file: images if size is None else [_of_size(images[0], size)] for file, size in files.items()}
+    expected = {
+        (file, kernels): references.of(
+            simulations.network(kernels, fixed_size=size is not None), pictures[file]
+        )
+        for file, size in files.items()
+        for kernels in kernel_sets
+    }
     for file, size in files.items():
         content = (folder / file).read_bytes()
-        differing = audit(content, graph, io)
+        differing = audit(content, simulations.graph, io)
         found.problems += [f"{file}: {problem}" for problem in differing]
-        pictures = images if size is None else [_of_size(images[0], size)]
         for kernels in kernel_sets:
-            reference = network_runner(IntegerNetwork(graph, kernels, fixed_size=size is not None))
-            device = TFLiteRunner(content, kernels=kernels)
-            wrong = found.compare(kernels, file, reference, device, pictures)
+            # One thread: references have the other processors, and XNNPACK's threads spin while they wait.
+            device = TFLiteRunner(content, kernels=kernels, threads=1)
+            wrong = found.compare(kernels, file, expected[file, kernels], device, pictures[file])
             if wrong:
-                where = None if differing else first_difference(graph, content, pictures[0], kernels)
+                where = (
+                    None
+                    if differing
+                    else first_difference(simulations.graph, content, pictures[file][0], kernels)
+                )
                 found.problems.append(
                     f"{file}: {wrong} of {found.parity[kernels][file]['pixels']} values differ from "
                     f"validation on {kernels}" + (f"; {where}" if where else "")
                 )
-        if size is not None and "xnnpack" in kernel_sets:
-            _note_fixed_size(found, file, graph, pictures)
+        if size is not None and "xnnpack" in kernel_sets and simulations.resizes:
+            _note_fixed_size(found, file, simulations, pictures[file], references)
 
 
-def _note_fixed_size(found: Verification, file: str, graph: Graph, images: Sequence[np.ndarray]) -> None:
+def _note_fixed_size(
+    found: Verification,
+    file: str,
+    simulations: Simulations,
+    images: Sequence[np.ndarray],
+    references: References,
+) -> None:
     """A bilinear resize runs on other kernels in a file for one size than in a file for any."""
     any_size, one_size = (
-        network_runner(IntegerNetwork(graph, "xnnpack", fixed_size=fixed)) for fixed in (False, True)
+        references.of(simulations.network("xnnpack", fixed_size=fixed), images) for fixed in (False, True)
     )
     parity = compare(any_size, one_size, images)
     if parity.mismatched:
@@ -100,26 +139,28 @@ def verify_onnx_and_float(
     found: Verification,
     folder: Path,
     name: str,
-    graph: Graph,
+    simulations: Simulations,
     float_network: nn.Module | None,
     images: Sequence[np.ndarray],
+    references: References,
 ) -> None:
     """Compares the ONNX files and the float TFLite files with their references; only reported.
 
     ONNX Runtime rounds by rules of its own, so the QDQ file is close to validation, not equal. Float
     files are compared with the float network; if only the int8 one is known, with its float ONNX file.
     """
-    reference = network_runner(IntegerNetwork(graph))
     qdq = f"{name}_qdq.onnx"
-    found.compare("onnxruntime", qdq, reference, OnnxRunner(folder / qdq), images)
-    float_onnx = OnnxRunner(folder / f"{name}.onnx")
+    validation = references.of(simulations.network("xnnpack"), images)
+    found.compare("onnxruntime", qdq, validation, OnnxRunner(folder / qdq, threads=1), images)
+    float_onnx = OnnxRunner(folder / f"{name}.onnx", threads=1)
     float_reference: Runner = float_onnx
     if float_network is not None:
-        float_reference = network_runner(float_network)
+        float_reference = references.of(float_network, images)
         found.compare("onnxruntime", f"{name}.onnx", float_reference, float_onnx, images)
     for kind in ("fp32", "fp16"):
         file = f"{name}_{kind}.tflite"
-        found.compare("xnnpack", file, float_reference, TFLiteRunner((folder / file).read_bytes()), images)
+        device = TFLiteRunner((folder / file).read_bytes(), threads=1)
+        found.compare("xnnpack", file, float_reference, device, images)
 
 
 def _of_size(image: np.ndarray, size: Size) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mobilesr_plugin.errors import VerificationError
 from mobilesr_plugin.graph.ops import Graph
 from mobilesr_plugin.quantization.integer_network import IntegerNetwork
 from mobilesr_plugin.runtimes import TFLiteRunner, to_uint8
@@ -65,15 +66,30 @@ def to_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def compare(reference: Runner, candidate: Runner, images: Iterable[np.ndarray]) -> Parity:
-    """Runs both on every (H, W, C) uint8 image and compares all values of their results."""
+    """Runs both on every (H, W, C) uint8 image and compares all values of their results.
+
+    Raises:
+        VerificationError: the results are not of one shape, or there is no image to compare them on.
+    """
     pixels = mismatched = largest = 0
     for image in images:
         expected, got = (run(image[None]) for run in (reference, candidate))
+        if expected.shape != got.shape:
+            raise VerificationError(
+                f"an image of {_sides(image)} becomes one of {_sides(got[0])}; the reference makes "
+                f"{_sides(expected[0])} of it"
+            )
         difference = np.abs(expected.astype(np.int16) - got)
         pixels += difference.size
         mismatched += int(np.count_nonzero(difference))
         largest = max(largest, int(difference.max()))
+    if not pixels:
+        raise VerificationError("there is no image to compare results on, so nothing is verified")
     return Parity(pixels, mismatched, largest)
+
+
+def _sides(image: np.ndarray) -> str:
+    return "x".join(map(str, image.shape))
 
 
 def first_difference(graph: Graph, content: bytes, image: np.ndarray, kernels: str) -> LayerDifference | None:
