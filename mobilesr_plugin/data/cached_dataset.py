@@ -30,7 +30,8 @@ class CachedPairedDataset(PairedImageDataset):
 
     Images are decoded at the start and kept as uint8 in a file that worker processes and ranks map. A loader
     gets whole batches. Without worker processes the same ``manual_seed`` gives the same crops and flips as
-    there. With them the distribution is the same, and crops differ between workers, ranks and epochs. Keys beyond PairedImageDataset's: see CacheOptions.
+    there. With them the distribution is the same, and crops differ between workers, ranks and epochs. Keys
+    beyond PairedImageDataset's: see CacheOptions.
 
     Raises:
         OptionError: an unknown key or a value that is not allowed.

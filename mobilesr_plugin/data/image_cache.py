@@ -105,7 +105,7 @@ def _make(
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Removes earlier versions of the same data set, and what a killed process left, before they take room."""
+    """Removes earlier versions of the same data set and what a killed process left, which take room."""
     source = path.name.split("-")[0]
     for pattern in (f"{source}-*", f".{source}-*-{platform.node()}.tmp"):
         for old in path.parent.glob(pattern):
