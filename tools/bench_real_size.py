@@ -125,6 +125,9 @@ def measure(folder: Path, pictures: int) -> Iterator[tuple[str, float]]:
 def draw(task: tuple[Path, int]) -> None:
     """Writes one picture: nine parts of photographs, each enlarged by up to two, with noise."""
     folder, number = task
+    path = folder / f"{number + 1:04d}.png"
+    if path.exists():  # of a run that was stopped: it is the same
+        return
     rng = np.random.default_rng(number)
     picture = np.empty((HEIGHT, WIDTH, 3), np.float32)
     for top in range(0, HEIGHT, HEIGHT // 3):
@@ -132,7 +135,7 @@ def draw(task: tuple[Path, int]) -> None:
             picture[top : top + HEIGHT // 3, left : left + WIDTH // 3] = part(rng, HEIGHT // 3, WIDTH // 3)
     picture += rng.standard_normal(picture.shape, np.float32)
     image = np.rint(picture).clip(0, 255).astype(np.uint8)
-    write_bytes(folder / f"{number + 1:04d}.png", encode_png(image, 3))
+    write_bytes(path, encode_png(image, 3))
 
 
 def part(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -75,7 +75,9 @@ def prepare(
             f"--name is {name!r}, but benchmark folders have fixed names; choose another --out instead"
         )
     if kind is Kind.VALID:
-        paths = validation_paths(out, name or f"{out.resolve().name}_valid", scales)
+        paths, other = validation_paths(out, name or f"{out.resolve().name}_valid", scales), "--name or --out"
     else:
-        paths = benchmark_paths(out, scales)
-    return prepare_pairs(hr, paths, workers=workers, skip_corrupt=skip_corrupt, progress=progress)
+        paths, other = benchmark_paths(out, scales), "--out"
+    return prepare_pairs(
+        hr, paths, other=other, workers=workers, skip_corrupt=skip_corrupt, progress=progress
+    )

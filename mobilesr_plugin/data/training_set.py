@@ -19,7 +19,7 @@ from mobilesr_plugin.data.lmdb_store import (
     read_meta_info,
 )
 from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus, corrupt, plan
-from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, claim
+from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, check_record, write_record
 from mobilesr_plugin.data.tiles import TileGrid
 from mobilesr_plugin.data.workers import default_workers, run_tasks
 from mobilesr_plugin.errors import DataError, OptionError
@@ -107,10 +107,18 @@ def prepare_training(
     name = name or f"{out.resolve().name}_train"
     paths = training_paths(out, name, scales, tiles=crop_size is not None)
     grid_settings = {} if crop_size is None else {"crop_size": crop_size, "step": step}
-    record = {image.key: image.fingerprint for image in images}
+    sources = {image.key: image.fingerprint for image in images}
+    records = {
+        scale: Record({**grid_settings, "modulus": modulus, "scale": scale}, sources) for scale in paths
+    }
+    # All of them before the first is begun, so that a refusal leaves nothing behind.
     for scale, path in paths.items():
-        settings: dict[str, int | str] = {**grid_settings, "modulus": modulus, "scale": scale}
-        _claim_lmdb(path, Record(settings, record), _all_shapes(images, grids, scale))
+        _check_lmdb(path, records[scale], _all_shapes(images, grids, scale))
+    for scale, path in paths.items():
+        if not (path / "data.mdb").exists():
+            # a left-over would mark what is about to be begun as complete
+            (path / META_INFO).unlink(missing_ok=True)
+            write_record(path, records[scale])
 
     with ExitStack() as stack:
         stores = {
@@ -200,14 +208,9 @@ def _check_grid(crop_size: int | None, step: int | None, scales: Sequence[int]) 
     return step
 
 
-def _claim_lmdb(path: Path, record: Record, shapes: Mapping[str, Shape]) -> None:
-    if not (path / "data.mdb").exists():
-        claim(path, record)
-        # a left-over would mark what is about to be begun as complete
-        (path / META_INFO).unlink(missing_ok=True)
-        return
-    if (path / RECORD_NAME).exists():
-        claim(path, record)
+def _check_lmdb(path: Path, record: Record, shapes: Mapping[str, Shape]) -> None:
+    if (path / RECORD_NAME).exists() or not (path / "data.mdb").exists():
+        check_record(path, record, other="--name or --out")
         return
     # Made by BasicSR's own scripts: used as it is when it holds exactly these images.
     if not is_complete(path):
