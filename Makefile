@@ -10,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench bench-busy bench-sesr bench-accuracy bench-parity demo demo-sesr test test-fast test-slow check docs reference build format clean
+.PHONY: install options bench bench-busy bench-sesr bench-accuracy bench-parity bench-real-size demo demo-sesr test test-fast test-slow test-faults check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -83,6 +83,10 @@ bench-busy: $(STAMP)
 # Every value of the pictures in DATA (folders), on both sets of kernels, for many networks.
 bench-parity: $(STAMP)
 	$(BIN)/python tools/bench_parity.py --data $(DATA)
+
+# Data of DIV2K's real size: 800 pictures, about 20 GB in FOLDER or in a temporary folder, removed afterwards.
+bench-real-size: $(STAMP)
+	$(BIN)/python tools/bench_real_size.py $(if $(FOLDER),--folder $(FOLDER))
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ BASE = [
     "scikit-image>=0.22",
     "pillow>=10.1",
     "lmdb>=1.4",
+    "filelock>=3.16",
     "pyyaml>=6",
     "tqdm>=4.66",
     "jinja2>=3.1",

@@ -26,8 +26,8 @@ from host_fixtures import options as host_options
 
 from mobilesr_plugin.bench import dataset_speed
 from mobilesr_plugin.data.check import check_datasets
-from mobilesr_plugin.data.crops import DeviceTiles, cut, draw
-from mobilesr_plugin.data.tile_store import GT, LQ
+from mobilesr_plugin.data.crops import DeviceImages, cut, draw
+from mobilesr_plugin.data.image_store import GT, LQ
 from mobilesr_plugin.data.training_set import prepare_training
 from mobilesr_plugin.errors import DataError, OptionError
 
@@ -147,7 +147,7 @@ def test_every_crop_is_basicsr_s_bit_for_bit(
 
 def test_a_device_cuts_the_same_patches(folders: Path) -> None:
     cached = build_dataset(options(folders))
-    tiles = DeviceTiles(cached._store, torch.device("cpu"))
+    tiles = DeviceImages(cached._store, torch.device("cpu"))
     _, crops = all_flips(cached)
     for kind, size, step in ((GT, GT_SIZE, SCALE), (LQ, GT_SIZE // SCALE, 1)):
         expected = cut(cached._store, kind, crops, size, step)
@@ -268,9 +268,9 @@ def test_a_file_is_made_once_and_anew_when_the_data_change(tmp_path: Path) -> No
     for index in range(3):
         write_png(tmp_path / f"hr/{index}.png", picture(60, 60, index))
         write_png(tmp_path / f"lr/{index}.png", picture(20, 20, index))
-    opt = options(tmp_path, cache_share=0)
+    opt = options(tmp_path)
     pixels = [build_dataset(opt)._store.image(0, LQ).tobytes()]
-    (file,) = (tmp_path / ".mobilesr_cache").iterdir()
+    (file,) = (tmp_path / ".mobilesr_cache").glob("*.images")
     made = file.stat().st_mtime_ns
     pixels.append(build_dataset(opt)._store.image(0, LQ).tobytes())
     assert file.stat().st_mtime_ns == made
@@ -278,44 +278,46 @@ def test_a_file_is_made_once_and_anew_when_the_data_change(tmp_path: Path) -> No
     cached = build_dataset(opt)
     pixels.append(cached._store.image(0, LQ).tobytes())
     assert pixels[0] == pixels[1] != pixels[2] == picture(20, 20, 99).tobytes()
-    (new,) = (tmp_path / ".mobilesr_cache").iterdir()  # the old one is gone
+    (new,) = (tmp_path / ".mobilesr_cache").glob("*.images")  # the old one is gone
     assert new != file
-    new.write_bytes(b"not a store")  # damaged: decoded anew
-    killed = new.with_name(f".{cached._store.name}-{platform.node()}-abc")
+    killed = new.with_name(f".{new.stem}-{platform.node()}.tmp")
     killed.touch()
     del cached
+    new.unlink()
     assert build_dataset(opt)._store.image(0, LQ).tobytes() == pixels[2]
     assert not killed.exists()
     elsewhere = {**opt, "cache_dir": str(tmp_path / "else/where")}
     new.unlink()
     build_dataset(elsewhere)
-    assert len(list((tmp_path / "else/where").glob("*.tiles"))) == 1
+    assert len(list((tmp_path / "else/where").glob("*.images"))) == 1
 
 
-def test_another_process_maps_the_same_memory(lmdbs: Path) -> None:
+def test_another_process_maps_the_same_file(lmdbs: Path) -> None:
     opt = options(lmdbs)
-    cached = build_dataset(opt)
-    store = cached._store
-    assert str(store.path).startswith("/proc/")
-    assert not (lmdbs / ".mobilesr_cache").exists()
-    memory = store.path.stat().st_ino
-    code = (
-        "from basicsr.data import build_dataset; "
-        f"cached = build_dataset({opt!r}); print(cached._store.path.stat().st_ino)"
+    store = build_dataset(opt)._store
+    made = store.path.stat().st_mtime_ns
+    code = f"from basicsr.data import build_dataset; print(build_dataset({opt!r})._store.path)"
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
     )
-
-    def elsewhere() -> int:
-        process = subprocess.run(
-            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-        )
-        return int(process.stdout)
-
-    assert elsewhere() == memory
+    assert process.stdout == f"{store.path}\n"
+    assert store.path.stat().st_mtime_ns == made
     copy = pickle.loads(pickle.dumps(store))  # what a worker gets that is spawned, not forked
-    assert copy.path.stat().st_ino == memory
+    assert copy.path == store.path
     assert copy.image(0, GT).tobytes() == store.image(0, GT).tobytes()
-    del cached, store, copy
-    assert elsewhere() != memory  # nobody held it any more
+
+
+def test_a_damaged_file_is_decoded_again(tmp_path: Path) -> None:
+    write_png(tmp_path / "hr/0.png", picture(60, 60))
+    write_png(tmp_path / "lr/0.png", picture(20, 20))
+    opt = options(tmp_path)
+    store = build_dataset(opt)._store
+    path, whole = store.path, store.path.read_bytes()
+    del store
+    for damaged in (b"", b"not a store", whole[:-1], whole[:100], bytes(len(whole))):
+        path.write_bytes(damaged)
+        assert build_dataset(opt)._store.image(0, GT).tobytes() == picture(60, 60).tobytes()
+        assert path.read_bytes() == whole
 
 
 def _shrink(root: Path) -> None:
@@ -343,28 +345,27 @@ def test_bad_images_are_named_in_one_line(
         write_png(tmp_path / f"hr/{index}.png", picture(60, 60, index))
         write_png(tmp_path / f"lr/{index}.png", picture(20, 20, index))
     damage(tmp_path)
-    for share in (0, 0.5):
-        with pytest.raises(DataError) as caught:
-            build_dataset(options(tmp_path, cache_share=share))
-        assert all(part in str(caught.value) for part in expected)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        build_dataset(options(tmp_path))
+    assert all(part in str(caught.value) for part in expected)
+    assert "\n" not in str(caught.value)
     left = list(tmp_path.glob(".mobilesr_cache/*"))
-    assert all(path.suffix == ".tiles" for path in left)  # no half of one
+    assert {path.suffix for path in left} <= {".images", ".lock"}  # no half of one
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     write_png(tmp_path / "hr/0.png", picture(60, 60))
     write_png(tmp_path / "lr/0.png", picture(20, 20))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot be put in .*set cache_dir to a folder with room"):
-        build_dataset(options(tmp_path, cache_share=0, cache_dir=str(tmp_path / "file")))
+    with pytest.raises(DataError, match=r"cannot be written to .*set cache_dir to a folder with room"):
+        build_dataset(options(tmp_path, cache_dir=str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"cache_shares": 0.3}, "unknown key 'cache_shares', did you mean cache_share?"),
-        ({"cache_share": 50}, "cache_share is 50; it must be a number from 0 to 1"),
+        ({"cache_dirs": "x"}, "unknown key 'cache_dirs', did you mean cache_dir?"),
+        ({"cache_share": 0.5}, "cache_share is no longer a key: decoded images are always in a file"),
         ({"cache_dir": 3}, "cache_dir is 3; it must be a folder"),
         ({"uint8_batches": "yes"}, "uint8_batches is 'yes'; it must be true or false"),
         ({"device_cache": 1}, "device_cache is 1; it must be auto, true or false"),
@@ -417,7 +418,7 @@ def test_basicsr_s_train_script(tmp_path: Path, changes: dict[str, Any]) -> None
 
 
 def test_two_ranks_decode_once(tmp_path: Path) -> None:
-    opt = training(tmp_path, uint8_batches=True, cache_share=0)
+    opt = training(tmp_path, uint8_batches=True)
     process = run(
         *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29513"),
         *(LAUNCHER, "-opt", opt, "--launcher", "pytorch", "--force_yml", "train:total_iter=2"),
@@ -425,14 +426,15 @@ def test_two_ranks_decode_once(tmp_path: Path) -> None:
         CUDA_VISIBLE_DEVICES="",
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    assert len(list((tmp_path / ".mobilesr_cache").iterdir())) == 1
+    assert len(list((tmp_path / ".mobilesr_cache").glob("*.images"))) == 1
+    assert process.stderr.count("Decoding 4 image pairs") == 1
     assert (tmp_path / "experiments/tiny/models/net_g_2.pth").is_file()
 
 
 def test_a_wrong_key_stops_the_train_script_in_one_line(tmp_path: Path) -> None:
-    process = run(installed("train.py"), "-opt", training(tmp_path, cache_sare=1), cwd=tmp_path)
+    process = run(installed("train.py"), "-opt", training(tmp_path, cache_dri=1), cwd=tmp_path)
     assert process.returncode == 1
-    assert "mobilesr: datasets: tiny: unknown key 'cache_sare', did you mean cache_share?" in process.stderr
+    assert "mobilesr: datasets: tiny: unknown key 'cache_dri', did you mean cache_dir?" in process.stderr
     assert "Traceback" not in process.stderr
 
 

@@ -76,8 +76,12 @@ def test_missing_paths_name_the_command(data: Path) -> None:
     shutil.rmtree(data / "DIV2K/DIV2K_train_HR_sub.lmdb")
     assert message(opt) == (
         f"datasets: train: dataroot_gt: {data}/DIV2K/DIV2K_train_HR_sub.lmdb does not exist; "
-        f"make it with `mobilesr data prepare --hr DIR --scale 3 --out {data}/DIV2K`"
+        f"make it with `mobilesr data prepare --hr DIR --scale 3 --out {data}/DIV2K --crop-size 480`"
     )
+    opt["datasets"]["train"]["dataroot_gt"] = f"{data}/DIV2K/DIV2K_train_HR.lmdb"
+    tiles = data / "DIV2K/DIV2K_train_HR_sub.lmdb"
+    tiles.mkdir()
+    assert message(opt).endswith(f"--scale 3 --out {data}/DIV2K`, or use the tiles that are there: {tiles}")
     del opt["datasets"]["train"]
     shutil.rmtree(data / "Set5/LRbicx3")
     assert message(opt).endswith(
@@ -92,12 +96,16 @@ def test_missing_paths_name_the_command(data: Path) -> None:
         ("datasets/demo/valid_LR_bicubic/X3", "mobilesr data demo"),
         ("elsewhere/demo/valid_HR", "mobilesr data demo --out elsewhere/demo"),
         (
-            "datasets/DIV2K/DIV2K_train_LR_bicubic_X3_sub.lmdb",
+            "datasets/DIV2K/DIV2K_train_LR_bicubic_X3.lmdb",
             "mobilesr data prepare --hr DIR --scale 3 --out datasets/DIV2K",
         ),
         (
-            "d/DF2K/other_HR_sub.lmdb",
+            "d/DF2K/other_HR.lmdb",
             "mobilesr data prepare --hr DIR --scale 3 --out d/DF2K --name other",
+        ),
+        (
+            "datasets/DIV2K/DIV2K_train_LR_bicubic_X3_sub.lmdb",
+            "mobilesr data prepare --hr DIR --scale 3 --out datasets/DIV2K --crop-size 480",
         ),
         (
             "datasets/DIV2K/DIV2K_valid_HR",

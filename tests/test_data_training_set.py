@@ -1,4 +1,4 @@
-"""``data prepare --as train``: tiles in LMDBs as BasicSR makes and reads them."""
+"""``data prepare --as train``: images and tiles in LMDBs as BasicSR makes and reads them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,23 @@ def test_layout_and_pixels(tmp_path: Path) -> None:
         for name, (y, x) in zip(grid.names(stem), grid.origins(), strict=True):
             np.testing.assert_array_equal(decode(high[name]), image[y : y + 96, x : x + 96])
             np.testing.assert_array_equal(decode(low[name]), small[y // 3 :, x // 3 :][:32, :32])
+
+
+def test_pictures_stay_whole_without_a_crop_size(tmp_path: Path) -> None:
+    hr, out = hr_folder(tmp_path / "hr", count=2, height=270, width=300), tmp_path / "DIV2K"
+    result = prepare(hr, out, scales=[3], workers=1)
+    names = "DIV2K_train_HR.lmdb", "DIV2K_train_LR_bicubic_X3.lmdb"
+    assert [(output.path, output.images) for output in result.outputs] == [(out / name, 2) for name in names]
+    assert (out / names[1] / "meta_info.txt").read_text() == "0001.png (88,100,3) 1\n0002.png (92,100,3) 1\n"
+    high, low = (lmdb_content(out / name) for name in names)
+    for stem in ("0001", "0002"):
+        image = read_png(hr / f"{stem}.png")
+        image = image[: image.shape[0] // 12 * 12, : image.shape[1] // 12 * 12]
+        np.testing.assert_array_equal(decode(high[stem]), image)
+        np.testing.assert_array_equal(decode(low[stem]), downscale(image, 3))
+    assert not any(output.made for output in prepare(hr, out, scales=[3], workers=1).outputs)
+    with pytest.raises(DataError, match="no usable picture: 0 unreadable, 2 with a side under 300 pixels"):
+        prepare(hr, tmp_path / "other", scales=[3], min_side=300)
 
 
 def test_basicsr_reads_it(tmp_path: Path) -> None:
@@ -116,7 +133,7 @@ def test_an_lmdb_made_by_basicsr_is_used(tmp_path: Path) -> None:
     assert [output.made for output in result.outputs] == [False, True]
 
     write_png(hr / "b.png", picture(96, 96))
-    with pytest.raises(DataError, match="exists with other tiles"):
+    with pytest.raises(DataError, match="exists with other images"):
         prepare(hr, out, scales=[2], **SMALL)
     (out / HR / "meta_info.txt").unlink()
     with pytest.raises(DataError, match="unfinished LMDB from elsewhere"):
@@ -203,6 +220,10 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
         prepare(hr, tmp_path / "out", scales=[3], crop_size=100, step=48)
     with pytest.raises(OptionError, match="--step"):
         prepare(hr, tmp_path / "out", scales=[4], crop_size=96, step=50)
+    with pytest.raises(OptionError, match="--step is 48, but pictures stay whole; it needs --crop-size"):
+        prepare(hr, tmp_path / "out", scales=[3], step=48)
+    with pytest.raises(OptionError, match="--step must be a multiple of the scale, got 75 for scale 2"):
+        prepare(hr, tmp_path / "out", scales=[2], crop_size=150)
     with pytest.raises(OptionError, match="--scale"):
         prepare(hr, tmp_path / "out", scales=[1])
     with pytest.raises(DataError, match="is not a folder"):

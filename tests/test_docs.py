@@ -49,7 +49,7 @@ BIN = Path(sys.executable).parent
 RUN = {
     "mobilesr data demo": "datasets/demo/valid_LR_bicubic/X4: 4 images, made",
     "mobilesr data prepare --hr DIV2K_train_HR --scale 3 --out datasets/DIV2K": (
-        "datasets/DIV2K/DIV2K_train_LR_bicubic_X3_sub.lmdb: 1 images, made"
+        "datasets/DIV2K/DIV2K_train_LR_bicubic_X3.lmdb: 1 images, made"
     ),
     "mobilesr data prepare --hr DIV2K_valid_HR --scale 3 --out datasets/DIV2K --as valid": (
         "datasets/DIV2K/DIV2K_valid_LR_bicubic/X3: 1 images, made"
@@ -69,11 +69,11 @@ RUN = {
 # Run here without the data sets that they need: what the one line on stderr must hold.
 NEEDS_DATA = {
     "python basicsr/train.py -opt options/abpn_x3.yml": (
-        "datasets/DIV2K/DIV2K_train_HR_sub.lmdb does not exist; "
+        "datasets/DIV2K/DIV2K_train_HR.lmdb does not exist; "
         "make it with `mobilesr data prepare --hr DIR --scale 3 --out datasets/DIV2K`"
     ),
     "python basicsr/train.py -opt options/abpn_x3_qat.yml": (
-        "datasets/DIV2K/DIV2K_train_HR_sub.lmdb does not exist; "
+        "datasets/DIV2K/DIV2K_train_HR.lmdb does not exist; "
         "make it with `mobilesr data prepare --hr DIR --scale 3 --out datasets/DIV2K`"
     ),
     "python basicsr/test.py -opt options/abpn_x3_test.yml": (

@@ -130,7 +130,7 @@ def main() -> None:
     RESULT.mkdir(parents=True, exist_ok=True)
     photos = (
         f"mobilesr data prepare --hr {arguments.data}/train_photos_480 --scale 3 --out datasets/study "
-        "--name train --step 480"
+        "--name train --crop-size 480 --step 480"
     )
     run("data", "training photographs", photos, RESULT / "data.log")
     store = figures.STORE if arguments.write else RESULT / "figures.json"

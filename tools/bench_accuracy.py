@@ -104,7 +104,7 @@ def _prepare(data: Path, reference: Path) -> None:
     FLOAT.parent.mkdir(parents=True, exist_ok=True)
     photos = (
         f"mobilesr data prepare --hr {data}/train_photos_480 --scale 3 --out datasets/study --name train "
-        "--step 480"
+        "--crop-size 480 --step 480"
     )
     run("1/5", "published weights", f"mobilesr import tf-abpn {reference}/savedmodel --out {FLOAT}", _log(1))
     run("2/5", "training photographs", photos, _log(2))

@@ -91,8 +91,8 @@ def _values(scale: int) -> dict[str, object]:
 
 
 def _training(scale: int, luma: bool) -> str:
-    gt = "datasets/DIV2K/DIV2K_train_HR_sub.lmdb"
-    lq = f"datasets/DIV2K/DIV2K_train_LR_bicubic_X{scale}_sub.lmdb"
+    gt = "datasets/DIV2K/DIV2K_train_HR.lmdb"
+    lq = f"datasets/DIV2K/DIV2K_train_LR_bicubic_X{scale}.lmdb"
     return _train_set("DIV2K", gt, lq, luma, scale, patch=64, batch=32 if luma else 16)
 
 

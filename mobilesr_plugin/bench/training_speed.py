@@ -20,8 +20,7 @@ from mobilesr_plugin.bench.process_memory import PeakMemory
 from mobilesr_plugin.bench.rounds import check_runs
 from mobilesr_plugin.errors import DataError, OptionError
 
-# Decoded images in a mapped file: as fast as in memory once it is read, and the system can take it back.
-_CACHED = {"type": "CachedPairedDataset", "uint8_batches": True, "num_worker_per_gpu": 0, "cache_share": 0}
+_CACHED = {"type": "CachedPairedDataset", "uint8_batches": True, "num_worker_per_gpu": 0}
 _FAST = {"amp": "auto", "compile": True}
 _BFLOAT16 = {"amp": "bfloat16", "compile": True}
 _QAT = {"calibration_images": 1, "observer": "minmax", "distillation": False}

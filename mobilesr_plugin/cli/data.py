@@ -62,13 +62,17 @@ def prepare_command(
             help="Start of the names (train, valid). (default: OUT's own name with _train or _valid)"
         ),
     ] = None,
-    crop_size: Annotated[int, typer.Option(help="Side of an HR tile (train).")] = 480,
-    step: Annotated[int, typer.Option(help="Distance of neighbouring HR tiles (train).")] = 240,
+    crop_size: Annotated[
+        int | None,
+        typer.Option(help="Cut HR into tiles of this side, such as 480 (train). (default: whole pictures)"),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(help="Distance of neighbouring HR tiles (train). (default: half of --crop-size)"),
+    ] = None,
     min_side: Annotated[
         int,
-        typer.Option(
-            help="Pictures with a shorter side are left out; shorter than --crop-size, kept (train)."
-        ),
+        typer.Option(help="Pictures with a shorter side are left out; --crop-size is always enough (train)."),
     ] = 256,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes. (default: the number of CPUs)")
@@ -84,9 +88,12 @@ def prepare_command(
     A run that was stopped goes on where it was; what is complete is left as it is. The HR set serves every
     scale: run again with another --scale, and only LR is made.
 
-      --as train      OUT/NAME_HR_sub.lmdb, OUT/NAME_LR_bicubic_X3_sub.lmdb   (tiles)
-      --as valid      OUT/NAME_HR/, OUT/NAME_LR_bicubic/X3/                   (whole pictures, PNG)
-      --as benchmark  OUT/GTmod12/, OUT/LRbicx3/                              (whole pictures, PNG)
+      --as train      OUT/NAME_HR.lmdb, OUT/NAME_LR_bicubic_X3.lmdb
+      --as valid      OUT/NAME_HR/, OUT/NAME_LR_bicubic/X3/   (PNG)
+      --as benchmark  OUT/GTmod12/, OUT/LRbicx3/              (PNG)
+
+    Pictures stay whole. With --crop-size the training set is of tiles, in OUT/NAME_HR_sub.lmdb and
+    OUT/NAME_LR_bicubic_X3_sub.lmdb: BasicSR's own PairedImageDataset decodes a tile faster than a picture.
 
     Examples:
     mobilesr data prepare --hr DIV2K_train_HR --scale 3 --out datasets/DIV2K

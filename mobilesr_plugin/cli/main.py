@@ -72,7 +72,8 @@ def _run(command: typer.Typer, name: str, arguments: list[str] | None) -> int:
     try:
         code = command(arguments, prog_name=name, standalone_mode=False)
     except MobileSRError as error:
-        typer.echo(f"mobilesr: {error}", err=True)
+        # One line, even where the name of a file has two.
+        typer.echo("mobilesr: " + "\\n".join(str(error).splitlines()), err=True)
         return error.exit_code
     except UsageError as error:
         return _tell_usage(error, name)

@@ -15,9 +15,9 @@ import torch
 from basicsr.utils import get_root_logger
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from mobilesr_plugin.data.crops import DeviceTiles, cut, new_tensor
-from mobilesr_plugin.data.tile_cache import STORES
-from mobilesr_plugin.data.tile_store import TileStore
+from mobilesr_plugin.data.crops import DeviceImages, cut, new_tensor
+from mobilesr_plugin.data.image_cache import STORES
+from mobilesr_plugin.data.image_store import ImageStore
 
 # of BT.601, as in BasicSR's bgr2ycbcr: weights of R, G, B for values in [0, 1], and what black has
 _LUMA = (65.481, 128.553, 24.966)
@@ -145,9 +145,9 @@ class CroppedImages(_Deferred):
 
     def _pixels(self, device: torch.device) -> torch.Tensor:
         store = STORES[self.store]
-        tiles = None if device.type == "cpu" else _tiles_on(store, device)
-        if tiles is not None:
-            return tiles.cut(self.kind, self.crops, self.size, self.step)
+        images = None if device.type == "cpu" else _images_on(store, device)
+        if images is not None:
+            return images.cut(self.kind, self.crops, self.size, self.step)
         return cut(store, self.kind, self.crops.numpy(), self.size, self.step).to(device)
 
     def pin_memory(self) -> CroppedImages:
@@ -155,11 +155,11 @@ class CroppedImages(_Deferred):
         return replace(self, crops=self.crops.pin_memory())
 
 
-def _tiles_on(store: TileStore, device: torch.device) -> DeviceTiles | None:
+def _images_on(store: ImageStore, device: torch.device) -> DeviceImages | None:
     """Returns the store in a device's memory, copied there at the first call; None if it has no room."""
     if str(device) not in store.on_device:
         try:
-            store.on_device[str(device)] = DeviceTiles(store, device)
+            store.on_device[str(device)] = DeviceImages(store, device)
         except torch.OutOfMemoryError:
             get_root_logger().warning("The GPU has no room for the decoded images; they stay in memory.")
             store.on_device[str(device)] = None

@@ -25,24 +25,19 @@ class CacheOptions:
     """Where the decoded images are kept, and in which form batches leave the loader.
 
     Attributes:
-        cache_share: Share of the free memory that decoded images may take, 0 to 1. A larger set goes to a
-            file that is mapped into memory; 0: always a file, which the next run finds ready.
-        cache_dir: Folder for that file; None: ``.mobilesr_cache`` beside ``dataroot_gt``.
+        cache_dir: Folder for the file of decoded images, which every process maps; None: ``.mobilesr_cache``
+            beside ``dataroot_gt``.
         uint8_batches: Whether ``lq`` and ``gt`` stay uint8 until a model calls their ``to(device)``, as
             BasicSR's models do; otherwise they are float32 tensors.
         device_cache: Whether a GPU keeps the decoded images and cuts the patches out itself. ``auto``: with
             ``uint8_batches``, if they take at most half of the GPU's free memory.
     """
 
-    cache_share: float = 0.5
     cache_dir: str | None = None
     uint8_batches: bool = False
     device_cache: bool | str = "auto"
 
     def __post_init__(self) -> None:
-        share = self.cache_share
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise OptionError(f"cache_share is {share!r}; it must be a number from 0 to 1")
         if self.cache_dir is not None and not isinstance(self.cache_dir, str):
             raise OptionError(f"cache_dir is {self.cache_dir!r}; it must be a folder, or ~ for the default")
         if not isinstance(self.uint8_batches, bool):
@@ -59,6 +54,11 @@ def parse(dataset: Mapping[str, Any]) -> CacheOptions:
     """
     where = f"datasets: {dataset.get('name', dataset.get('phase', 'train'))}"
     own = [field.name for field in fields(CacheOptions)]
+    if "cache_share" in dataset:
+        raise OptionError(
+            f"{where}: cache_share is no longer a key: decoded images are always in a file that is mapped "
+            f"into memory; delete the line. Own keys: {', '.join(own)}"
+        )
     check_keys(where, dataset, [*own, *_BASICSR])
     backend = (dataset.get("io_backend") or {}).get("type")
     if backend not in BACKENDS:

@@ -15,9 +15,9 @@ from torch.utils.data import get_worker_info
 
 from mobilesr_plugin.data import cache_options, crops
 from mobilesr_plugin.data.batches import CollatedBatch, CroppedImages, ToFloat, UInt8Images
-from mobilesr_plugin.data.tile_cache import open_or_make
-from mobilesr_plugin.data.tile_decoding import Source
-from mobilesr_plugin.data.tile_store import GT, LQ, TileStore
+from mobilesr_plugin.data.image_cache import open_or_make
+from mobilesr_plugin.data.image_decoding import Source
+from mobilesr_plugin.data.image_store import GT, LQ, ImageStore
 from mobilesr_plugin.errors import DataError
 
 # Of a GPU's free memory: the rest is for training. Asked for by hand, only what must stay free stays.
@@ -28,10 +28,10 @@ _AUTO_SHARE, _LARGEST_SHARE = 0.5, 0.9
 class CachedPairedDataset(PairedImageDataset):
     """PairedImageDataset with the same keys, the same folders or LMDB, and the same pixels, faster.
 
-    Images are decoded at the start and kept as uint8 in memory that worker processes and ranks share, or
-    in a mapped file. A loader gets whole batches. Without worker processes the same ``manual_seed`` gives the
-    same crops and flips as there. With them the distribution is the same, and crops differ between
-    workers, ranks and epochs. Keys beyond PairedImageDataset's: see CacheOptions.
+    Images are decoded at the start and kept as uint8 in a file that worker processes and ranks map. A loader
+    gets whole batches. Without worker processes the same ``manual_seed`` gives the same crops and flips as
+    there. With them the distribution is the same, and crops differ between workers, ranks and epochs. Keys
+    beyond PairedImageDataset's: see CacheOptions.
 
     Raises:
         OptionError: an unknown key or a value that is not allowed.
@@ -137,7 +137,7 @@ class CachedPairedDataset(PairedImageDataset):
             )
 
 
-def _takes_device(store: TileStore, options: cache_options.CacheOptions) -> bool:
+def _takes_device(store: ImageStore, options: cache_options.CacheOptions) -> bool:
     wanted = options.device_cache
     if wanted is False or (wanted == "auto" and not options.uint8_batches):
         return False

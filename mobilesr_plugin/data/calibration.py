@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ def calibration_images(source: Path, scale: int, limit: int = 100, seed: int = 0
     """Take pictures as a network would get them: LR, evenly spread over the source, the same on every call.
 
     Args:
-        source: folder of pictures, used as they are, or a BasicSR LMDB of LR tiles.
+        source: folder of pictures, used as they are, or a BasicSR LMDB of LR images.
         scale: of the network; an LMDB whose name says another scale, or HR, is refused.
         limit: largest number of pictures.
         seed: shifts the selection where the source holds more than ``limit``.
@@ -78,7 +79,8 @@ def _from_lmdb(source: Path, scale: int, limit: int, seed: int) -> list[ImageU8]
 
 def _check_scale(source: Path, scale: int) -> None:
     name = source.name
-    if "_LR_bicubic_X" in name and f"_LR_bicubic_X{scale}_" not in name:
+    factor = re.search(r"_LR_bicubic_X(\d+)", name)
+    if factor and int(factor[1]) != scale:
         raise DataError(f"calibration: {source} is LR of another scale than the network's {scale}")
-    if name.endswith("_HR_sub.lmdb"):
+    if name.endswith(("_HR.lmdb", "_HR_sub.lmdb")):
         raise DataError(f"calibration: {source} holds HR pictures; give the LR LMDB beside it")

@@ -92,7 +92,7 @@ def _read_sizes(where: str, dataset: Mapping[str, Any], root: str, scale: int) -
             f"{where}: io_backend is missing from the options; write `io_backend: {{type: disk}}`"
         )
     if not path.exists():
-        raise DataError(f"{where}: {path} does not exist; {_remedy(path, scale)}")
+        raise DataError(f"{where}: {path} does not exist; {_remedy(path, scale)}{_tiles_beside(path)}")
     if backend == "lmdb":
         return _lmdb_sizes(where, path, scale)
     if path.suffix == ".lmdb":
@@ -105,6 +105,11 @@ def _remedy(path: Path, scale: int) -> str:
     if command:
         return f"make it with `{command}`"
     return "correct the path, or see `mobilesr data prepare --help`"
+
+
+def _tiles_beside(path: Path) -> str:
+    tiles = path.with_name(f"{path.stem}_sub{path.suffix}")
+    return f", or use the tiles that are there: {tiles}" if tiles.exists() else ""
 
 
 def _lmdb_sizes(where: str, path: Path, scale: int) -> Sizes:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from mobilesr_plugin.data.tile_store import TileStore
+from mobilesr_plugin.data.image_store import ImageStore
 
 _UPLOAD_BYTES = 256 * 1024**2
 
@@ -59,7 +59,7 @@ def draw(
     return np.array(found, np.int64)
 
 
-def cut(store: TileStore, kind: int, crops: np.ndarray, size: int, step: int) -> torch.Tensor:
+def cut(store: ImageStore, kind: int, crops: np.ndarray, size: int, step: int) -> torch.Tensor:
     """Cut a batch of crops out of a store.
 
     Args:
@@ -95,10 +95,10 @@ def new_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
-class DeviceTiles:
+class DeviceImages:
     """The images of a store in the memory of a device, which cuts crops out itself."""
 
-    def __init__(self, store: TileStore, device: torch.device) -> None:
+    def __init__(self, store: ImageStore, device: torch.device) -> None:
         """Copy a store to a device.
 
         Raises:

@@ -67,7 +67,7 @@ def make_demo(
     modulus = common_modulus(scales)
     tile, step = (modulus * max(1, round(size / modulus)) for size in (TILE, STEP))
     recipe = hashlib.sha256(repr((TRAINING, VALIDATION, tile, step)).encode()).hexdigest()
-    paths = training_paths(out, "train", scales), validation_paths(out, "valid", scales)
+    paths = training_paths(out, "train", scales, tiles=True), validation_paths(out, "valid", scales)
     finished = _finished(out / MARKER, recipe, *paths)
     if finished:
         return finished

@@ -16,7 +16,7 @@ from mobilesr_plugin.data.images import (
     write_bytes,
 )
 from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus, corrupt, plan
-from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, claim
+from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, check_record, write_record
 from mobilesr_plugin.data.workers import default_workers, run_tasks
 from mobilesr_plugin.errors import DataError
 
@@ -54,6 +54,7 @@ def prepare_pairs(
     hr: Path,
     paths: dict[int, Path],
     *,
+    other: str = "--name or --out",
     workers: int | None = None,
     skip_corrupt: bool = False,
     progress: Progress | None = None,
@@ -67,6 +68,7 @@ def prepare_pairs(
     Args:
         hr: folder of HR pictures.
         paths: scale -> folder, as ``benchmark_paths`` and ``validation_paths`` give them.
+        other: options that choose other folders, for messages.
         workers: number of processes; the default is the number of CPUs.
         skip_corrupt: leave unreadable pictures out instead of failing.
         progress: called with (pictures finished, pictures in all).
@@ -89,19 +91,22 @@ def prepare_pairs(
     sources = {image.key: image.fingerprint for image in images}
 
     wanted = {scale: path for scale, path in paths.items() if not (scale == HR and in_place)}
-    building: dict[int, Path] = {}
+    records = {
+        scale: Record({"modulus": scale if in_place else modulus, "scale": scale}, sources)
+        for scale in wanted
+    }
+    building = {
+        scale: path.with_name(f".{path.name}.partial") for scale, path in wanted.items() if not path.exists()
+    }
+    # All of them before the first is begun, so that a refusal leaves nothing behind.
     for scale, path in wanted.items():
-        cropped = scale if in_place else modulus
-        record = Record({"modulus": cropped, "scale": scale}, sources)
-        if path.exists():
-            if not (path / RECORD_NAME).exists():
-                raise DataError(
-                    f"{path} exists and was not made by this command; delete it or choose another --out"
-                )
-            claim(path, record)
-        else:
-            building[scale] = path.with_name(f".{path.name}.partial")
-            claim(building[scale], record)
+        if path.exists() and not (path / RECORD_NAME).exists():
+            raise DataError(
+                f"{path} exists and was not made by this command; delete it or choose another {other}"
+            )
+        check_record(building.get(scale, path), records[scale], other=other)
+    for scale, folder in building.items():
+        write_record(folder, records[scale])
 
     tasks = []
     for image in images:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobilesr_plugin.data.image_pairs import benchmark_paths, prepare_pairs, validation_paths
 from mobilesr_plugin.data.plan import Prepared, Progress, check_scales
-from mobilesr_plugin.data.training_set import CROP_SIZE, MIN_SIDE, STEP, prepare_training
+from mobilesr_plugin.data.training_set import MIN_SIDE, prepare_training
 from mobilesr_plugin.errors import OptionError
 
 
@@ -27,8 +27,8 @@ def prepare(
     *,
     scales: Sequence[int],
     name: str | None = None,
-    crop_size: int = CROP_SIZE,
-    step: int = STEP,
+    crop_size: int | None = None,
+    step: int | None = None,
     min_side: int = MIN_SIDE,
     workers: int | None = None,
     skip_corrupt: bool = False,
@@ -39,11 +39,11 @@ def prepare(
     Args:
         hr: folder of HR pictures.
         out: folder for the result, for example ``datasets/DIV2K``.
-        kind: ``train``: LMDBs of tiles; ``valid``, ``benchmark``: PNG folders (they differ in name).
+        kind: ``train``: LMDBs; ``valid``, ``benchmark``: PNG folders (they differ in name).
         scales: factors, each 2 or more.
         name: start of the names (not ``benchmark``); the default is ``<out's name>_train`` (``_valid``).
-        crop_size: side of an HR tile (``train`` only, as are the next two).
-        step: distance of neighbouring HR tiles.
+        crop_size: side of an HR tile (``train`` only, as are the next two); None: whole pictures.
+        step: distance of neighbouring HR tiles; the default is half of ``crop_size``.
         min_side: shortest side of a usable picture.
         workers: number of processes; the default is the number of CPUs.
         skip_corrupt: leave unreadable pictures out instead of failing.
@@ -75,7 +75,9 @@ def prepare(
             f"--name is {name!r}, but benchmark folders have fixed names; choose another --out instead"
         )
     if kind is Kind.VALID:
-        paths = validation_paths(out, name or f"{out.resolve().name}_valid", scales)
+        paths, other = validation_paths(out, name or f"{out.resolve().name}_valid", scales), "--name or --out"
     else:
-        paths = benchmark_paths(out, scales)
-    return prepare_pairs(hr, paths, workers=workers, skip_corrupt=skip_corrupt, progress=progress)
+        paths, other = benchmark_paths(out, scales), "--out"
+    return prepare_pairs(
+        hr, paths, other=other, workers=workers, skip_corrupt=skip_corrupt, progress=progress
+    )

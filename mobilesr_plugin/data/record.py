@@ -89,21 +89,34 @@ def key_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
 
 
-def claim(folder: Path, record: Record) -> None:
-    """Write the record of a new result, or compare it with the one that is there.
+def check_record(folder: Path, record: Record, *, other: str) -> None:
+    """Compare the record of a result with the one that is there, if any.
+
+    Args:
+        folder: the result.
+        record: what it would be made from now.
+        other: options that choose another place for it, for the message.
 
     Raises:
         DataError: ``folder`` was made from other pictures or with other settings.
     """
     path = folder / RECORD_NAME
-    if not path.exists():
-        write_bytes(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
-        return
-    difference = _difference(_load(path), record)
+    difference = _difference(_load(path), record) if path.exists() else ""
     if difference:
         raise DataError(
-            f"{folder} was made differently before: {difference}; delete it or choose another --name or --out"
+            f"{folder} was made differently before: {difference}; delete it or choose another {other}"
         )
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of a result, unless it is there.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    path = folder / RECORD_NAME
+    if not path.exists():
+        write_bytes(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def _load(path: Path) -> Record:

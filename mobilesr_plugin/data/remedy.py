@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_LMDB = re.compile(r"(?P<name>.+)_(?:HR|LR_bicubic_X\d+)_sub\.lmdb")
+_LMDB = re.compile(r"(?P<name>.+)_(?:HR|LR_bicubic_X\d+)(?P<tiles>_sub)?\.lmdb")
 _DEMO_SCALES = (2, 3, 4)
 
 
@@ -20,7 +20,8 @@ def command_for(path: Path, scale: int) -> str | None:
         return _demo(path, scale)
     match = _LMDB.fullmatch(path.name)
     if match:
-        return _prepare(path.parent, scale, "train", match["name"])
+        tiles = " --crop-size 480" if match["tiles"] else ""
+        return _prepare(path.parent, scale, "train", match["name"]) + tiles
     if re.fullmatch(r"GTmod\d+|LRbicx\d+", path.name):
         return _prepare(path.parent, scale, "benchmark", None)
     if re.fullmatch(r"X\d+", path.name) and path.parent.name.endswith("_LR_bicubic"):

@@ -1,4 +1,4 @@
-"""Cut large pictures into overlapping tiles, on BasicSR's grid.
+"""Cut large pictures into overlapping tiles, on BasicSR's grid, or leave them whole.
 
 The grid is that of BasicSR's ``extract_subimages`` (crop 480, step 240, thresh 0 for DIV2K): tiles at every
 ``step`` pixels, and one more flush with the far edge where the last would stop short of it.
@@ -16,22 +16,23 @@ class TileGrid:
     Attributes:
         height: picture height, a multiple of every scale in use.
         width: picture width, likewise.
-        crop: side of a tile; a side of the picture that is shorter is taken whole.
-        step: distance of neighbouring tiles.
+        crop: side of a tile; a side of the picture that is shorter is taken whole. None: the picture is the
+            only tile, under its own name.
+        step: distance of neighbouring tiles; not used for whole pictures.
     """
 
     height: int
     width: int
-    crop: int
-    step: int
+    crop: int | None = None
+    step: int = 1
 
     @property
     def tile_height(self) -> int:
-        return min(self.crop, self.height)
+        return self.height if self.crop is None else min(self.crop, self.height)
 
     @property
     def tile_width(self) -> int:
-        return min(self.crop, self.width)
+        return self.width if self.crop is None else min(self.crop, self.width)
 
     def origins(self) -> list[tuple[int, int]]:
         """Top-left corners (y, x), row by row."""
@@ -42,7 +43,9 @@ class TileGrid:
         ]
 
     def names(self, stem: str) -> list[str]:
-        """Names in the order of ``origins``: ``0001_s001``, ``0001_s002``, ..."""
+        """Names in the order of ``origins``: ``0001_s001``, ``0001_s002``, ...; whole: ``0001``."""
+        if self.crop is None:
+            return [stem]
         return [f"{stem}_s{index:03d}" for index in range(1, len(self.origins()) + 1)]
 
 

@@ -1,4 +1,4 @@
-"""HR pictures to a BasicSR training set: HR tiles and bicubic LR tiles, in one LMDB each."""
+"""HR pictures to a BasicSR training set: HR and bicubic LR, whole or in tiles, in one LMDB each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from mobilesr_plugin.data.lmdb_store import (
     read_meta_info,
 )
 from mobilesr_plugin.data.plan import Output, Prepared, Progress, check_scales, common_modulus, corrupt, plan
-from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, claim
+from mobilesr_plugin.data.record import RECORD_NAME, Record, SourceImage, check_record, write_record
 from mobilesr_plugin.data.tiles import TileGrid
 from mobilesr_plugin.data.workers import default_workers, run_tasks
 from mobilesr_plugin.errors import DataError, OptionError
 
-CROP_SIZE = 480
-STEP = 240
 # The shortest side worth keeping: an LR patch of 64x64, the usual one, is 256 HR pixels wide at x4.
 MIN_SIDE = 256
 
@@ -47,9 +45,13 @@ class TileTask:
     scales: tuple[int, ...]
 
 
-def training_paths(out: Path, name: str, scales: Sequence[int]) -> dict[int, Path]:
-    """BasicSR's names: ``<name>_HR_sub.lmdb`` (key 1), ``<name>_LR_bicubic_X3_sub.lmdb`` (key 3), ..."""
-    return {HR: out / f"{name}_HR_sub.lmdb"} | {s: out / f"{name}_LR_bicubic_X{s}_sub.lmdb" for s in scales}
+def training_paths(out: Path, name: str, scales: Sequence[int], *, tiles: bool = False) -> dict[int, Path]:
+    """BasicSR's names: ``<name>_HR.lmdb`` (key 1), ``<name>_LR_bicubic_X3.lmdb`` (key 3), ...
+
+    LMDBs of tiles have ``_sub`` before the suffix.
+    """
+    end = "_sub.lmdb" if tiles else ".lmdb"
+    return {HR: out / f"{name}_HR{end}"} | {s: out / f"{name}_LR_bicubic_X{s}{end}" for s in scales}
 
 
 def prepare_training(
@@ -58,8 +60,8 @@ def prepare_training(
     *,
     scales: Sequence[int],
     name: str | None = None,
-    crop_size: int = CROP_SIZE,
-    step: int = STEP,
+    crop_size: int | None = None,
+    step: int | None = None,
     min_side: int = MIN_SIDE,
     workers: int | None = None,
     skip_corrupt: bool = False,
@@ -67,16 +69,17 @@ def prepare_training(
 ) -> Prepared:
     """Make a training set, or go on with one that was stopped.
 
-    LR is made from the whole picture and cut afterwards, so tiles know what lies beyond their edge. A picture
-    with a side below ``crop_size`` gives tiles as large as that side; below ``min_side`` it is left out.
+    Pictures stay whole unless ``crop_size`` is given. LR is made from the whole picture and cut afterwards,
+    so tiles know what lies beyond their edge. A picture with a side below ``crop_size`` gives tiles as large
+    as that side; below ``min_side`` it is left out.
 
     Args:
         hr: folder of HR pictures.
         out: folder for the LMDBs.
         scales: factors of the LR sets.
         name: start of the LMDBs' names; the default is ``<out's name>_train``.
-        crop_size: side of an HR tile.
-        step: distance of neighbouring HR tiles.
+        crop_size: side of an HR tile; None: whole pictures.
+        step: distance of neighbouring HR tiles; the default is half of ``crop_size``.
         min_side: shortest side of a usable picture (at most ``crop_size`` counts).
         workers: number of processes; the default is the number of CPUs.
         skip_corrupt: leave unreadable pictures out instead of failing.
@@ -91,26 +94,31 @@ def prepare_training(
     """
     scales = check_scales(scales)
     modulus = common_modulus(scales)
-    _check_grid(crop_size, step, scales)
-    images, skipped, too_small = plan(
-        hr, modulus=modulus, min_side=min(min_side, crop_size), skip_corrupt=skip_corrupt
-    )
+    step = _check_grid(crop_size, step, scales)
+    if crop_size is not None:
+        min_side = min(min_side, crop_size)
+    images, skipped, too_small = plan(hr, modulus=modulus, min_side=min_side, skip_corrupt=skip_corrupt)
     grids = {
         image.key: TileGrid(
             image.height - image.height % modulus, image.width - image.width % modulus, crop_size, step
         )
         for image in images
     }
-    paths = training_paths(out, name or f"{out.resolve().name}_train", scales)
-    record = {image.key: image.fingerprint for image in images}
+    name = name or f"{out.resolve().name}_train"
+    paths = training_paths(out, name, scales, tiles=crop_size is not None)
+    grid_settings = {} if crop_size is None else {"crop_size": crop_size, "step": step}
+    sources = {image.key: image.fingerprint for image in images}
+    records = {
+        scale: Record({**grid_settings, "modulus": modulus, "scale": scale}, sources) for scale in paths
+    }
+    # All of them before the first is begun, so that a refusal leaves nothing behind.
     for scale, path in paths.items():
-        settings: dict[str, int | str] = {
-            "crop_size": crop_size,
-            "step": step,
-            "modulus": modulus,
-            "scale": scale,
-        }
-        _claim_lmdb(path, Record(settings, record), _all_shapes(images, grids, scale))
+        _check_lmdb(path, records[scale], _all_shapes(images, grids, scale))
+    for scale, path in paths.items():
+        if not (path / "data.mdb").exists():
+            # a left-over would mark what is about to be begun as complete
+            (path / META_INFO).unlink(missing_ok=True)
+            write_record(path, records[scale])
 
     with ExitStack() as stack:
         stores = {
@@ -186,28 +194,30 @@ def _missing(stores: Mapping[int, LmdbStore], names: Sequence[str]) -> tuple[int
     return tuple(scale for scale, store in stores.items() if not store.has_all(names))
 
 
-def _check_grid(crop_size: int, step: int, scales: Sequence[int]) -> None:
+def _check_grid(crop_size: int | None, step: int | None, scales: Sequence[int]) -> int:
+    """Returns the step of the grid, which whole pictures do not use."""
+    if crop_size is None:
+        if step is not None:
+            raise OptionError(f"--step is {step}, but pictures stay whole; it needs --crop-size, such as 480")
+        return 1
+    step = crop_size // 2 if step is None else step
     for option, value in (("--crop-size", crop_size), ("--step", step)):
         wrong = [scale for scale in scales if value < 1 or value % scale]
         if wrong:
             raise OptionError(f"{option} must be a multiple of the scale, got {value} for scale {wrong[0]}")
+    return step
 
 
-def _claim_lmdb(path: Path, record: Record, shapes: Mapping[str, Shape]) -> None:
-    if not (path / "data.mdb").exists():
-        claim(path, record)
-        # a left-over would mark what is about to be begun as complete
-        (path / META_INFO).unlink(missing_ok=True)
+def _check_lmdb(path: Path, record: Record, shapes: Mapping[str, Shape]) -> None:
+    if (path / RECORD_NAME).exists() or not (path / "data.mdb").exists():
+        check_record(path, record, other="--name or --out")
         return
-    if (path / RECORD_NAME).exists():
-        claim(path, record)
-        return
-    # Made by BasicSR's own scripts: used as it is when it holds exactly these tiles.
+    # Made by BasicSR's own scripts: used as it is when it holds exactly these images.
     if not is_complete(path):
         raise DataError(f"{path} is an unfinished LMDB from elsewhere (no {META_INFO}); delete it first")
     if read_meta_info(path) != dict(shapes):
         raise DataError(
-            f"{path} exists with other tiles than these pictures give; delete it or choose another --name"
+            f"{path} exists with other images than these pictures give; delete it or choose another --name"
         )
 
 

@@ -1,12 +1,15 @@
-"""Decode every image of a data set once, in threads, into one block of memory."""
+"""Decode every image of a data set once, in threads, into one file."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +22,8 @@ from mobilesr_plugin.errors import DataError
 KINDS = ("gt", "lq")  # in the order of a store
 
 _LOG_EVERY_S = 10
+
+T = TypeVar("T")
 
 Paths = Sequence[Mapping[str, str]]
 
@@ -57,6 +62,11 @@ class Source:
         name = self.paths[pair][f"{KINDS[kind]}_path"]
         return f"{self.roots[kind]}: {name}" if self.is_lmdb else name
 
+    def names(self, kind: int) -> list[str]:
+        """Returns the images' names without suffix."""
+        names = [path[f"{KINDS[kind]}_path"] for path in self.paths]
+        return names if self.is_lmdb else [Path(name).stem for name in names]
+
     def count_pixels(self) -> list[tuple[int, int]]:
         """Returns the number of pixels of (GT, LQ) for each pair, without decoding where a header tells.
 
@@ -94,51 +104,81 @@ class Source:
         return image
 
 
-def decode_all(source: Source, offsets: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Decode all images to their places.
+def decode_all(
+    source: Source,
+    offsets: np.ndarray,
+    size: int,
+    path: Path,
+    header: Callable[[np.ndarray], bytes],
+) -> None:
+    """Decode all images into a file.
+
+    Written rather than mapped: a mapped file that outgrows its disk kills the process with a bus error.
 
     Args:
         source: the images.
-        offsets: (pairs, 2) int64.
-        block: (bytes,) uint8, written as (H, W, 3) RGB at each offset.
-
-    Returns:
-        (pairs, 2, 3) int64: offset, height, width of GT and LQ.
+        offsets: (pairs, 2) int64: where each image goes, as (H, W, 3) RGB uint8.
+        size: of the whole file, in bytes.
+        path: the file.
+        header: from (pairs, 2, 3) int64 (offset, height, width of GT and LQ) to what comes before the pixels.
 
     Raises:
         DataError: an image is missing, damaged, or of another size than announced.
+        OSError: the disk is full, or the file cannot be written.
     """
     logger = get_root_logger()
     read = source.open()
-    ends = np.append(offsets.reshape(-1)[1:], block.size).reshape(-1, 2)
+    sizes = np.diff(np.append(offsets.reshape(-1), size)).reshape(-1, 2)
     index = np.empty((*offsets.shape, 3), np.int64)
 
-    def work(pair: int) -> None:
+    def decode(pair: int) -> tuple[int, list[np.ndarray]]:
+        images = []
         for kind in (0, 1):
             image = source.decode(read, pair, kind)
             height, width = image.shape[:2]
-            place = block[offsets[pair, kind] : ends[pair, kind]]
-            if place.size != image.size:
+            if image.size != sizes[pair, kind]:
                 raise DataError(
-                    f"{source.describe(pair, kind)} has {height}x{width} pixels, but {place.size // 3} were "
-                    "announced by its header or meta_info.txt; make the data set anew"
+                    f"{source.describe(pair, kind)} has {height}x{width} pixels, but "
+                    f"{sizes[pair, kind] // 3} were announced by its header or meta_info.txt; make the data "
+                    "set anew"
                 )
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=place.reshape(height, width, 3))
-            index[pair, kind] = offsets[pair, kind], height, width
+            images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return pair, images
 
     # One image for each thread keeps all cores busy; threads that OpenCV started would also hang the
     # worker processes that are forked later.
     threads_before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    pool = ThreadPoolExecutor(default_workers())
     try:
-        logged = time.monotonic()
-        for done, future in enumerate(as_completed([pool.submit(work, i) for i in range(len(index))]), 1):
-            future.result()
-            if time.monotonic() - logged > _LOG_EVERY_S:
-                logged = time.monotonic()
-                logger.info(f"Decoded {done} of {len(index)} image pairs.")
+        with path.open("wb") as file, closing(_in_threads(decode, len(index))) as decoded:
+            logged = time.monotonic()
+            for done, (pair, images) in enumerate(decoded, 1):
+                for kind, image in enumerate(images):
+                    file.seek(offsets[pair, kind])
+                    file.write(image.data)
+                    index[pair, kind] = offsets[pair, kind], *image.shape[:2]
+                if time.monotonic() - logged > _LOG_EVERY_S:
+                    logged = time.monotonic()
+                    logger.info(f"Decoded {done} of {len(index)} image pairs.")
+            file.seek(0)
+            file.write(header(index))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        cv2.setNumThreads(threads_before)
+
+
+def _in_threads(function: Callable[[int], T], count: int) -> Generator[T, None, None]:
+    """Yields the results for 0 to count - 1 as they get ready, holding few of them in memory."""
+    workers = default_workers()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        running = {pool.submit(function, number) for number in range(min(2 * workers, count))}
+        following = iter(range(len(running), count))
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(function, number) for number in islice(following, len(done))}
+            while done:
+                yield done.pop().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(threads_before)
-    return index
