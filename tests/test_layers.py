@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 FLOORS = {
     **dict.fromkeys(["errors", "atomic_file", "colour", ""], 0),  # "" is mobilesr_plugin/__init__.py
     **dict.fromkeys(["options", "option_files", "extensions", "registered", "host", "versions"], 1),
-    **dict.fromkeys(["archs", "data", "graph"], 2),
+    **dict.fromkeys(["archs", "config", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,
     **dict.fromkeys(["runtimes", "tflite_model"], 4),
