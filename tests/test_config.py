@@ -305,7 +305,7 @@ model_type: OwnModel
 num_gpu: auto
 datasets: {train: {name: a, type: OwnDataset, num_worker_per_gpu: 0, batch_size_per_gpu: 1}}
 path: {}
-train: {total_iter: 0, optim_g: {type: Adan, lr: 1, betas: [1, 2, 3]}, scheduler: {type: OneCycleLR}, phases: 3}
+train: {total_iter: 0, optim_g: {type: Adan, lr: 1, betas: [1, 2, 3]}, scheduler: {type: OneCycle}, phases: 3}
 logger: {print_freq: .inf, save_checkpoint_freq: 1, use_tb_logger: false}
 """
 
