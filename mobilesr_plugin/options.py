@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,6 +255,18 @@ def check_files(opt: Mapping[str, Any]) -> None:
     calib = (opt.get("export") or {}).get("calib")
     if calib is not None and not Path(calib).exists():
         raise OptionError(f"export: calib: {calib} does not exist; give a folder or LMDB of LR images")
+    out = (opt.get("export") or {}).get("out")
+    if out is not None:
+        _check_folder(Path(out))
+
+
+def _check_folder(folder: Path) -> None:
+    """Checks that a folder can be made and written, as far as that can be told without doing so."""
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        raise OptionError(f"export: out: {folder} cannot be made: {nearest} is a file; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OptionError(f"export: out: no permission to write in {nearest}; choose another folder")
 
 
 def _check_export(opt: Mapping[str, Any]) -> None:

@@ -183,6 +183,26 @@ def test_a_wrong_value_is_one_line(parse: Any, folder: Path, place: str, value: 
     assert not (folder / "experiments").exists()
 
 
+@pytest.mark.parametrize(
+    ("export", "expected"),
+    [
+        ({"out": "hr/0.png/export"}, "export: out: hr/0.png/export cannot be made: "),
+        ({"sizes": ["99999x99999"]}, "size 99999x99999 is too large: "),
+        ({"calib": "nowhere"}, "export: calib: nowhere does not exist"),
+    ],
+    ids=str,
+)
+def test_what_the_export_would_fail_of(
+    parse: Any, folder: Path, export: dict[str, Any], expected: str
+) -> None:
+    opt = options(folder, model_type="MobileSRModel", export={"calib": "lr", "sizes": []})
+    parse(opt)
+    opt["export"].update(export)
+    with pytest.raises(OptionError) as caught:
+        parse(opt)
+    assert str(caught.value).startswith(expected)
+
+
 def test_several_problems_are_one_line(folder: Path) -> None:
     opt = options(folder)
     for place in ("train: optim_g: lr", "scale", "val: val_freq", "logger: print_freq", "train: total_iter"):

@@ -78,6 +78,24 @@ def preflight(opt: dict[str, Any]) -> None:
     options.check(opt)
     check_arguments(opt, training=opt["is_train"])
     check_network(opt)
+    check_export_sizes(opt)
     check.check_datasets(opt)
     options.check_files(opt)
     folders.check_writable(opt)
+
+
+def check_export_sizes(opt: dict[str, Any]) -> None:
+    """Find sizes of ``export:`` for which even the images take more memory than there is.
+
+    Raises:
+        OptionError: There is one.
+    """
+    from mobilesr_plugin.data.tile_cache import free_memory
+    from mobilesr_plugin.export.memory import bytes_of_images, check_sizes
+    from mobilesr_plugin.options import ExportOptions, parse_block
+
+    sizes = parse_block(opt, "export", ExportOptions).sizes
+    network_g = opt.get("network_g") or {}
+    channels = network_g.get("num_in_ch", 1)
+    if sizes and isinstance(channels, int):
+        check_sizes(sizes, bytes_of_images(channels, int(opt.get("scale", 1))), free_memory())
