@@ -18,8 +18,8 @@ def bytes_per_pixel(graph: Graph) -> int:
 
         4 bytes * max over operators of (sum over values that exist of channels * factor^2)
 
-    where ``factor`` is how much higher and wider than the image a value is. Operators take more for themselves
-    while they run, so a size that passes may still not fit; one that does not pass never fits.
+    where ``factor`` is how much higher and wider than the image a value is. Operators take more for
+    themselves while they run: a size that passes may still not fit, one that does not never fits.
     """
     channels, factors = graph.channels(), graph.factors()
     last_use = {name: op.name for op in graph for name in op.inputs}
