@@ -9,7 +9,6 @@ Beside BasicSR's ``params`` (and ``params_ema``) a file may hold
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import pickle
@@ -23,7 +22,8 @@ from torch import fx, nn
 
 from mobilesr_plugin import __version__, register
 from mobilesr_plugin.atomic_file import write_atomically
-from mobilesr_plugin.errors import CheckpointError
+from mobilesr_plugin.config.network import build, check_arguments
+from mobilesr_plugin.errors import CheckpointError, OptionError
 from mobilesr_plugin.extensions import load_extensions
 from mobilesr_plugin.option_files import options_beside, read_options, reason
 from mobilesr_plugin.options import QuantizationOptions, parse_block
@@ -240,13 +240,14 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
         described = loaded["mobilesr"]
     else:
         described = describe(opt or read_options(options_beside(path)))
+    network_g = _network_of(described, opt_path or path)
     params = params_of(loaded, path, "params_ema")
-    network = _build(described["network_g"], path)
+    network = _build(network_g, opt_path or path)
     float_network: nn.Module | None = None
     quantized_network = None
     if is_quantized(params):
         if "params_float" in loaded:
-            float_network, _ = load_float_network(loaded, path, described["network_g"])
+            float_network, _ = load_float_network(loaded, path, network_g)
         options = parse_block(described, "quantization", QuantizationOptions)
         quantized_network = insert_quantizers(network, options)
         load_into(quantized_network, params, path)
@@ -254,25 +255,40 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     else:
         load_into(network, params, path)
         float_network = network
-    scale = int(described["scale"] or described["network_g"].get("upscale", 1))
-    network_g = described["network_g"]
+    scale = int(described.get("scale") or network_g.get("upscale", 1))
     kind = "_".join(str(network_g[key]).lower() for key in ("type", "variant") if key in network_g)
     source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
 
 
-def _build(network_g: Mapping[str, Any], path: Path) -> nn.Module:
-    from basicsr.archs import build_network
+def _network_of(described: Mapping[str, Any], described_by: Path) -> Mapping[str, Any]:
+    """Returns ``network_g`` of a description, which may be of any content."""
+    network_g, scale = described.get("network_g"), described.get("scale")
+    if not isinstance(network_g, Mapping):
+        raise CheckpointError(f"{described_by}: network_g is {network_g!r}; it must be a block of keys")
+    if scale is not None and (not isinstance(scale, int) or scale < 1):
+        raise CheckpointError(f"{described_by}: scale is {scale!r}; it must be an integer of at least 1")
+    try:
+        check_arguments(network_g, scale=scale)
+    except OptionError as error:
+        raise CheckpointError(f"{described_by}: {error}") from error
+    return network_g
+
+
+def _build(network_g: Mapping[str, Any], described_by: Path) -> nn.Module:
     from basicsr.utils.registry import ARCH_REGISTRY
 
     kind = network_g.get("type")
     if not is_registered(ARCH_REGISTRY, kind):
         raise CheckpointError(
-            f"{path} is of the network {kind}, which is not known here; give the option file that it was "
-            "trained with (--opt), and name the network's Python file there: `import: my_arch.py`"
+            f"{described_by} is of the network {kind}, which is not known here; give the option file that it "
+            "was trained with (--opt), and name the network's Python file there: `import: my_arch.py`"
         )
-    with contextlib.redirect_stdout(io.StringIO()):  # BasicSR prints where it found SRVGGNetCompact
-        return build_network(network_g).eval()
+    try:
+        check_arguments(network_g)
+        return build(network_g).eval()
+    except OptionError as error:
+        raise CheckpointError(f"{described_by}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

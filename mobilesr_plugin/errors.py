@@ -6,7 +6,8 @@ MobileSRError                 one line: what was got, what is allowed, what to d
 ├── CheckpointError           a .pth: unreadable, unsafe, or of another network
 ├── UnsupportedNetworkError   a module that has no exact int8 counterpart
 ├── ExportError               a conversion failed, or its result cannot be written
-│   └── MissingExtraError     an optional package is not installed
+│   ├── MissingExtraError     an optional package is not installed
+│   └── FinalExportError      the export at the end of a training failed (exit code 3)
 └── VerificationError         a network does not compute what it must (exit code 3)
 """
 
@@ -47,6 +48,12 @@ class MissingExtraError(ExportError):
             f"{package} is not installed, and this step needs it: pip install 'mobilesr-plugin[{extra}]' "
             f"(in a checkout: pip install '.[{extra}]')"
         )
+
+
+class FinalExportError(ExportError):
+    """The export at the end of a training failed; the training itself is complete and saved."""
+
+    exit_code = 3
 
 
 class VerificationError(MobileSRError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
-import inspect
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,10 +107,16 @@ class ExportOptions:
         for size in sizes or ():
             parse_size(size)
         _one_of("export: io", self.io, IO_DTYPES)
-        kernels = (self.kernels,) if isinstance(self.kernels, str) else tuple(self.kernels or ())
+        kernels = (self.kernels,) if isinstance(self.kernels, str) else self.kernels or ()
+        if not isinstance(kernels, (list, tuple)):
+            raise OptionError(f"export: kernels is {kernels!r}; it must be a list of {', '.join(KERNELS)}")
+        kernels = tuple(kernels)
         object.__setattr__(self, "kernels", kernels)
         for name in kernels or ("",):
             _one_of("export: kernels", name, KERNELS)
+        for key, value in (("calib", self.calib), ("out", self.out)):
+            if value is not None and not (isinstance(value, str) and value):
+                raise OptionError(f"export: {key} is {value!r}; it must be a path as text, or ~")
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def parse_size(text: str) -> tuple[int, int]:
         OptionError: it is not two positive integers with an x between them.
     """
     height, cross, width = str(text).lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise OptionError(f"size is {text!r}; it must be HEIGHTxWIDTH in pixels, for example 360x640")
     return int(height), int(width)
 
@@ -197,12 +203,17 @@ def parse_block(opt: Mapping[str, Any], name: str, block: type[Block]) -> Block:
     return block(**given)
 
 
+def closest(key: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Returns the known key that ``key`` looks like; None if none does."""
+    return next(iter(difflib.get_close_matches(str(key), list(known), n=1, cutoff=cutoff)), None)
+
+
 def check_keys(where: str, given: Mapping[str, Any], known: list[str]) -> None:
     """Raises OptionError for the first key of ``given`` that is not ``known``."""
     for key in given:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f", did you mean {close[0]}?" if close else ";"
+            close = closest(key, known)
+            hint = f", did you mean {close}?" if close else ";"
             raise OptionError(f"{where}: unknown key {key!r}{hint} Known keys: {', '.join(known)}")
 
 
@@ -215,15 +226,15 @@ _TOP_LEVEL = (
 
 
 def check(opt: Mapping[str, Any]) -> None:
-    """Checks what BasicSR does not: our blocks, misspelt top-level keys, the network's arguments.
+    """Checks what BasicSR does not: our blocks and misspelt top-level keys.
 
     Raises:
         OptionError: one line that names the key and what is allowed.
     """
     for key in opt:
-        close = difflib.get_close_matches(str(key), _TOP_LEVEL, n=1, cutoff=0.8)
+        close = closest(key, _TOP_LEVEL, cutoff=0.8)
         if key not in _TOP_LEVEL and close:
-            raise OptionError(f"unknown key {key!r}; did you mean {close[0]}?")
+            raise OptionError(f"unknown key {key!r}; did you mean {close}?")
     parse_block(opt, "quantization", QuantizationOptions)
     parse_block(opt, "tflite", TFLiteOptions)
     parse_block(opt, "speed", SpeedOptions)
@@ -233,7 +244,6 @@ def check(opt: Mapping[str, Any]) -> None:
         )
     if opt.get("export") is not None:
         _check_export(opt)
-    _check_network(opt)
 
 
 def check_files(opt: Mapping[str, Any]) -> None:
@@ -250,6 +260,18 @@ def check_files(opt: Mapping[str, Any]) -> None:
     calib = (opt.get("export") or {}).get("calib")
     if calib is not None and not Path(calib).exists():
         raise OptionError(f"export: calib: {calib} does not exist; give a folder or LMDB of LR images")
+    out = (opt.get("export") or {}).get("out")
+    if out is not None:
+        _check_folder(Path(out))
+
+
+def _check_folder(folder: Path) -> None:
+    """Checks that a folder can be made and written, as far as that can be told without doing so."""
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        raise OptionError(f"export: out: {folder} cannot be made: {nearest} is a file; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OptionError(f"export: out: no permission to write in {nearest}; choose another folder")
 
 
 def _check_export(opt: Mapping[str, Any]) -> None:
@@ -263,24 +285,6 @@ def _check_export(opt: Mapping[str, Any]) -> None:
             f"export: {opt.get('model_type')} trains in float, so the export needs images to find int8 "
             "ranges; set calib to a folder or LMDB of LR images, or leave the block out"
         )
-
-
-def _check_network(opt: Mapping[str, Any]) -> None:
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    network = dict(opt.get("network_g") or {})
-    kind = network.pop("type", None)
-    registered = kind if kind in ARCH_REGISTRY else f"{kind}_basicsr"  # where BasicSR looks next
-    if registered not in ARCH_REGISTRY:
-        return  # see ``registered.check_types``
-    parameters = inspect.signature(ARCH_REGISTRY.get(registered)).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    check_keys(f"network_g ({kind})", network, list(parameters))
-    scale = opt.get("scale")
-    for key in ("upscale", "scale"):  # ECBSR has the second one
-        if None not in (network.get(key), scale) and network[key] != scale:
-            raise OptionError(f"network_g: {key} is {network[key]}, but scale is {scale}; they must be equal")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

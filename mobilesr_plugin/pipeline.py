@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,11 @@ from mobilesr_plugin import checkpoint, model_card, report
 from mobilesr_plugin.colour import rgb_to_ycbcr
 from mobilesr_plugin.data.calibration import calibration_images
 from mobilesr_plugin.data.samples import sample_images
-from mobilesr_plugin.errors import ExportError, OptionError, VerificationError
+from mobilesr_plugin.errors import OptionError, VerificationError
+from mobilesr_plugin.export.memory import bytes_per_pixel, check_sizes
 from mobilesr_plugin.export.metadata import contract, with_contract
 from mobilesr_plugin.export.onnx_file import write_onnx
+from mobilesr_plugin.export.staging import REPORT, UNVERIFIED, publish, staging
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.ops import Graph
@@ -37,7 +37,6 @@ from mobilesr_plugin.verify.references import References
 from mobilesr_plugin.verify.tflite_graph import read_operators
 
 CALIBRATION_IMAGES = 100
-UNVERIFIED = "UNVERIFIED"
 
 Progress = Callable[[str], None]
 
@@ -94,6 +93,7 @@ def export(
 
     Raises:
         CheckpointError, OptionError, DataError, UnsupportedNetworkError, ExportError: nothing is written.
+            Also where another export writes the same folder, or a size takes more memory than is free.
         VerificationError: a file differs from validation; the files are kept beside a file UNVERIFIED.
     """
     started = time.perf_counter()
@@ -103,17 +103,18 @@ def export(
     sizes = options.sizes
     if sizes is None:
         sizes = (default_size(graph.input.channels, graph.scale),)
+    _check_memory(sizes, graph)
     folder = Path(options.out) if options.out else default_folder(ckpt)
-    with _staging(folder) as staging:
+    with staging(folder) as unfinished:
         progress("writing ONNX")
-        write_onnx_files(prepared, staging)
+        write_onnx_files(prepared, unfinished)
         progress("converting to TFLite")
-        write_tflite_files(prepared, staging, sizes, options.io)
+        write_tflite_files(prepared, unfinished, sizes, options.io)
         progress("verifying")
-        verification = verify(prepared, staging, sizes, options)
+        verification = verify(prepared, unfinished, sizes, options)
         problems = verification.problems
         progress("writing the report")
-        write_contracts(prepared, staging, sizes, options.io, verification)
+        write_contracts(prepared, unfinished, sizes, options.io, verification)
         content = report.build(
             name=prepared.name,
             graph=graph,
@@ -121,19 +122,19 @@ def export(
             command=report.export_command(ckpt, options, opt_path),
             io=options.io,
             sizes=[parse_size(size) for size in sizes],
-            operators={path.name: operator_names(path) for path in sorted(staging.glob("*.tflite"))},
+            operators={path.name: operator_names(path) for path in sorted(unfinished.glob("*.tflite"))},
             verification=verification,
             calibration=prepared.calibration,
-            files=[describe_file(path) for path in sorted(staging.iterdir())],
+            files=[describe_file(path) for path in sorted(unfinished.iterdir())],
             seconds=time.perf_counter() - started,
         )
-        (staging / model_card.FILE).write_text(model_card.markdown(content))
-        content["files"].append(describe_file(staging / model_card.FILE))
-        (staging / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-        (staging / "report.md").write_text(report.markdown(content))
+        (unfinished / model_card.FILE).write_text(model_card.markdown(content))
+        content["files"].append(describe_file(unfinished / model_card.FILE))
+        (unfinished / REPORT).write_text(json.dumps(content, indent=2) + "\n")
+        (unfinished / "report.md").write_text(report.markdown(content))
         if problems:
-            (staging / UNVERIFIED).write_text("\n".join(problems) + "\n")
-        _publish(staging, folder)
+            (unfinished / UNVERIFIED).write_text("\n".join(problems) + "\n")
+        publish(unfinished, folder)
     if problems:
         raise VerificationError(f"{problems[0]}; the files in {folder} are marked {UNVERIFIED}")
     return Exported(folder, content)
@@ -159,6 +160,12 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
         errors = calibrate(quantized, pictures)
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
     return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source, errors)
+
+
+def _check_memory(sizes: Sequence[str], graph: Graph) -> None:
+    from mobilesr_plugin.data.tile_cache import free_memory  # imports BasicSR, which ``prepare`` has repaired
+
+    check_sizes(sizes, bytes_per_pixel(graph), free_memory())
 
 
 def default_folder(ckpt: Path) -> Path:
@@ -263,34 +270,3 @@ def _float_graph(prepared: Prepared) -> Graph:
     # Weights of a network that was trained for int8 from scratch: its own are the only float ones.
     bare = [dataclasses.replace(op, output=None) for op in prepared.quantized]
     return Graph(tuple(bare))
-
-
-@contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder``, so that files can be moved there at once."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
-    except OSError as error:
-        raise ExportError(
-            f"{folder} cannot be written: {error.strerror}; choose another folder with --out"
-        ) from error
-    try:
-        yield staging
-    except OSError as error:
-        raise ExportError(
-            f"{folder} cannot be written: {error.strerror}; choose another folder with --out"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _publish(staging: Path, folder: Path) -> None:
-    """Moves whole files to their place; the report comes last."""
-    (folder / "report.json").unlink(missing_ok=True)
-    if not (staging / UNVERIFIED).exists():
-        (folder / UNVERIFIED).unlink(missing_ok=True)
-    else:
-        (staging / UNVERIFIED).replace(folder / UNVERIFIED)
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "report.json"):
-        path.replace(folder / path.name)

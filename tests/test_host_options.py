@@ -116,8 +116,7 @@ def test_misspelt_key_of_our_own_block(folder: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_misspelt_types(folder: Path, monkeypatch: pytest.MonkeyPatch, override: str, expected: str) -> None:
-    opt = {**options(folder), "val": {"metrics": {"psnr": {"type": "calculate_psnr"}}}}
-    Path("tiny.yml").write_text(yaml.safe_dump(opt), encoding="utf-8")
+    write_options(folder)
     parse(monkeypatch, "-opt", "tiny.yml")
     found = message(monkeypatch, "-opt", "tiny.yml", "--force_yml", override)
     assert expected in found

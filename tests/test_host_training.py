@@ -150,10 +150,26 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
     assert "the following arguments are required: -opt" in process.stderr
 
 
+NETWORK_WITH_A_BUG = """
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+
+@ARCH_REGISTRY.register()
+class Buggy(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def forward(self, x):
+        return undefined
+"""
+
+
 def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
     make_data(tmp_path)
-    options = write_options(tmp_path, train={"total_iter": 1})
-    process = run(LAUNCHER, "-opt", options, cwd=tmp_path)
+    (tmp_path / "buggy_arch.py").write_text(NETWORK_WITH_A_BUG, encoding="utf-8")
+    changes = {"import": "buggy_arch.py", "network_g": {"type": "Buggy"}}
+    process = run(LAUNCHER, "-opt", write_options(tmp_path, **changes), cwd=tmp_path)
     assert process.returncode == 1
     assert "Traceback (most recent call last)" in process.stderr
-    assert "ValueError: Both pixel and perceptual losses are None." in process.stderr
+    assert "NameError: name 'undefined' is not defined" in process.stderr

@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(["errors", "atomic_file", "colour", "cpus", ""], 0),  # "" is mobilesr_plugin/__init__.py
     **dict.fromkeys(["options", "option_files", "side_by_side", "extensions", "registered"], 1),
     **dict.fromkeys(["host", "versions", "processor"], 1),
-    **dict.fromkeys(["archs", "data", "graph"], 2),
+    **dict.fromkeys(["archs", "config", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,
     **dict.fromkeys(["runtimes", "tflite_model"], 4),

@@ -112,8 +112,6 @@ def test_the_published_recipe() -> None:
         ({"export": {"sizes": 360}}, "must be a list"),
         ({"export": {"io": "int4"}}, "uint8, int8, float32"),
         ({"tflite": {"threads": 0}}, "at least 1"),
-        ({"network_g": {"type": "ABPN", "num_feats": 28}}, "did you mean num_feat?"),
-        ({"network_g": {"type": "ABPN", "upscale": 2}}, "must be equal"),
     ],
 )
 def test_misspelt_keys_are_stated(change: dict[str, Any], named: str) -> None:

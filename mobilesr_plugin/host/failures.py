@@ -52,6 +52,12 @@ def starting_is_over() -> None:
     _starting = False
 
 
+def warn(message: str) -> None:
+    """Say what the user should know, though the run goes on; once in a distributed run."""
+    if _rank() == "0":
+        _say(f"warning: {message}")
+
+
 def one_line(error: MobileSRError) -> str:
     """The message of an error, also where torch brought it from a worker of a data loader.
 

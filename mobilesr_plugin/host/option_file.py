@@ -19,10 +19,13 @@ REQUIRED = ("name", "num_gpu", "datasets", "path")
 PLAIN_KEY = re.compile(r"[^\"'\\\[\]\n]+")
 
 
-def check_command_line() -> None:
-    """Check the option file and the overrides named by ``sys.argv``.
+def read_command_line() -> dict[str, Any] | None:
+    """Read the option file that ``sys.argv`` names, and apply its overrides as BasicSR will.
 
     A command line that is wrong in itself is left to BasicSR's own parser, which exits with code 2.
+
+    Returns:
+        The options as plain data; None if the command line names no file.
 
     Raises:
         OptionError: The file cannot be read or is no option file, or an override does not fit it.
@@ -33,12 +36,13 @@ def check_command_line() -> None:
     try:
         arguments, _ = parser.parse_known_args(sys.argv[1:])
     except argparse.ArgumentError:
-        return
+        return None
     if arguments.opt is None:
-        return
+        return None
     options = read(Path(arguments.opt))
     for entry in arguments.force_yml:
-        _check_override(options, entry, arguments.opt)
+        _override(options, entry, arguments.opt)
+    return options
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -72,10 +76,16 @@ def check_devices(opt: dict[str, Any]) -> None:
     """Check that the asked GPUs exist.
 
     Raises:
-        OptionError: ``num_gpu`` is above 0 on a machine where torch sees no GPU.
+        OptionError: ``num_gpu`` is above 0 on a machine where torch sees no GPU, or batches are to be fetched
+            to a GPU in a run without one.
     """
     import torch
 
+    train = opt["datasets"].get("train") or {}
+    if opt["num_gpu"] == 0 and opt["is_train"] and train.get("prefetch_mode") == "cuda":
+        raise OptionError(
+            "datasets: train: prefetch_mode is cuda, but the run has no GPU (num_gpu is 0); write cpu or ~"
+        )
     if opt["num_gpu"] != 0 and not torch.cuda.is_available():
         raise OptionError(
             f"`num_gpu: {opt['num_gpu']}`, but torch sees no GPU here: use `num_gpu: auto`, or add "
@@ -83,8 +93,10 @@ def check_devices(opt: dict[str, Any]) -> None:
         )
 
 
-def _check_override(options: dict[str, Any], entry: str, file: str) -> None:
-    """Check one ``key:key=value`` of ``--force_yml``. The last key may be new, its parents may not."""
+def _override(options: dict[str, Any], entry: str, file: str) -> None:
+    """Apply one ``key:key=value`` of ``--force_yml``. The last key may be new, its parents may not."""
+    from basicsr.utils.options import _postprocess_yml_value
+
     if entry.count("=") != 1:
         raise OptionError(f"--force_yml {entry!r}: expected key:key=value, as in train:ema_decay=0.999")
     keys, value = (part.strip() for part in entry.split("="))
@@ -102,6 +114,10 @@ def _check_override(options: dict[str, Any], entry: str, file: str) -> None:
             ast.literal_eval(value)
         except (ValueError, SyntaxError) as error:
             raise OptionError(f"--force_yml {entry!r}: {value} is not a list of plain values") from error
+    try:
+        inside[last] = _postprocess_yml_value(value)
+    except ValueError as error:
+        raise OptionError(f"--force_yml {entry!r}: {value} is not a number") from error
 
 
 def _first_line(error: Exception) -> str:

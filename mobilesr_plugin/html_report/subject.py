@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilesr_plugin.errors import DataError
-from mobilesr_plugin.pipeline import UNVERIFIED
+from mobilesr_plugin.export.staging import UNVERIFIED
 
 _NEEDED = ("model", "verified", "problems", "scale", "source", "io", "parity", "files", "versions")
 
