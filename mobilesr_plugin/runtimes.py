@@ -15,6 +15,7 @@ import numpy as np
 from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
 from mobilesr_plugin.options import KERNELS
+from mobilesr_plugin.tflite_probe import check_survives
 
 _PIXEL_TYPES = (np.uint8, np.int8, np.float32)
 _STDERR = threading.RLock()  # held by the thread that has put something else in place of standard error
@@ -24,13 +25,14 @@ class TFLiteRunner:
     """Runs a TFLite file with uint8, int8 or float32 ends.
 
     Args:
-        source: File, or its bytes.
+        source: File, which is run in a process of its own first (see ``tflite_probe``), or its bytes, which
+            are not: they were made or checked here.
         threads: Processor threads; None: one for each processor that this process may use.
         kernels: ``xnnpack``, or ``tflite_builtin`` for TFLite's own kernels.
 
     Raises:
         MissingExtraError: ai-edge-litert is not installed.
-        DataError: no such file, or not a TFLite file.
+        DataError: no such file, not a TFLite file, or one that crashes the interpreter.
     """
 
     def __init__(self, source: Path | bytes, *, threads: int | None = None, kernels: str = "xnnpack") -> None:
@@ -38,6 +40,8 @@ class TFLiteRunner:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:
             raise MissingExtraError("ai-edge-litert", "export") from error
+        if kernels not in KERNELS:
+            raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
         self.name = "the TFLite file" if isinstance(source, bytes) else str(source)
         if isinstance(source, Path):
             try:
@@ -46,8 +50,7 @@ class TFLiteRunner:
                 raise DataError(
                     f"{self.name} cannot be read: {error.strerror}; mobilesr-export writes it"
                 ) from error
-        if kernels not in KERNELS:
-            raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
+            check_survives(source, self.name, kernels)
         self.threads = threads or usable_cpus()
         resolver = (
             OpResolverType.AUTO if kernels == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -59,7 +62,10 @@ class TFLiteRunner:
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise DataError(f"{self.name} is not a TFLite file that this machine can run: {error}") from error
+            reason = " ".join(str(error).split())
+            raise DataError(
+                f"{self.name} is not a TFLite file that this machine can run: {reason}"
+            ) from error
         self.input = self._image_input()
         self._check_result()
         self._allocated = tuple(self.input["shape"])
@@ -93,13 +99,18 @@ class TFLiteRunner:
                 f"{self.name} takes images of {height}x{width} only, got "
                 f"{pixels.shape[1]}x{pixels.shape[2]}; use the file without a size in its name"
             )
-        if self._allocated != pixels.shape:
-            self._interpreter.resize_tensor_input(self.input["index"], pixels.shape)
-            with silenced_native_output():
-                self._interpreter.allocate_tensors()
-            self._allocated = pixels.shape
-        self._interpreter.set_tensor(self.input["index"], pixels)
-        self._interpreter.invoke()
+        try:
+            if self._allocated != pixels.shape:
+                self._interpreter.resize_tensor_input(self.input["index"], pixels.shape)
+                with silenced_native_output():
+                    self._interpreter.allocate_tensors()
+                self._allocated = pixels.shape
+            self._interpreter.set_tensor(self.input["index"], pixels)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            size = "x".join(map(str, pixels.shape[1:3]))
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self.name} does not run on an image of {size}: {reason}") from error
         details = self._interpreter.get_output_details()
         return [self._interpreter.get_tensor(detail["index"]) for detail in details]
 

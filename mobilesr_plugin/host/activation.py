@@ -39,6 +39,7 @@ def after_basicsr() -> None:
 
     options_entry.wrap_parse_options()
     resuming.repair_load_resume_state()
+    resuming.repair_resume_training()
     distributed.repair_init_dist()
     distributed.repair_model_to_device()
     saving.repair_save_network()

@@ -8,6 +8,8 @@ import os
 import subprocess
 from typing import Any
 
+from mobilesr_plugin.host import failures
+from mobilesr_plugin.host.lost_process import START_LIMIT
 from mobilesr_plugin.host.replacing import mentions, replace_everywhere
 
 
@@ -32,6 +34,7 @@ def repair_init_dist() -> None:
             original(launcher, backend, **options)
         else:
             _init_on_cpu(launcher, **options)
+        failures.stay_first()
 
     if not hasattr(original, "__wrapped__"):
         replace_everywhere(original, init_dist)
@@ -52,7 +55,12 @@ def _init_on_cpu(launcher: str, port: int | None = None, **options: Any) -> None
         torch.multiprocessing.set_start_method("spawn")
     if launcher == "slurm":
         _describe_slurm_job(port)
-    torch.distributed.init_process_group(backend="gloo", **options)
+    # Whoever does not come within this time has ended; torch itself would wait for half an hour.
+    meeting = torch.distributed.rendezvous("env://", timeout=START_LIMIT)
+    store, rank, world_size = next(iter(meeting))
+    torch.distributed.init_process_group(
+        backend="gloo", store=store, rank=rank, world_size=world_size, **options
+    )
     # A process that ends with gloo's threads running is now and then aborted by the system.
     atexit.register(_leave_group)
 

@@ -1,7 +1,7 @@
 """How train.py and test.py end when something goes wrong.
 
 A stated failure (``MobileSRError``) is one line on stderr and an exit code; Ctrl-C says how to go on;
-everything else keeps its traceback.
+so does the end of another process of a distributed run; everything else keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from types import TracebackType
 
 from mobilesr_plugin.errors import DataError, MobileSRError
+from mobilesr_plugin.host.lost_process import lost_process
 
 _resumable = False
 _starting = True
@@ -37,6 +38,9 @@ def install_excepthook(*, resumable: bool) -> None:
             if _rank() == "0":
                 _say(_interrupted())
             code = 1
+        elif lost := lost_process(error):
+            _say(lost)
+            code = 1
         else:
             previous(kind, error, traceback)
             return
@@ -44,6 +48,16 @@ def install_excepthook(*, resumable: bool) -> None:
 
     excepthook.mobilesr = True  # type: ignore[attr-defined]
     sys.excepthook = excepthook
+
+
+def stay_first() -> None:
+    """Put the hook in front of one that came later.
+
+    torch.distributed prefixes tracebacks with the rank: its hook calls the one before with standard error
+    replaced, and what that has said is lost if it ends with SystemExit, as ours does.
+    """
+    if not getattr(sys.excepthook, "mobilesr", False):
+        install_excepthook(resumable=_resumable)
 
 
 def starting_is_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from types import FunctionType
@@ -58,6 +59,32 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     return state
 
 
+def repair_resume_training() -> None:
+    """Say in one line that a training state is of another training.
+
+    Fault: ``BaseModel.resume_training`` ends with a traceback of torch where the state has another number of
+    optimizers or parameters. To see it: resume with another ``network_g`` under the same ``name``.
+    """
+    from basicsr.models.base_model import BaseModel
+
+    original = BaseModel.resume_training
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
+        try:
+            original(self, resume_state)
+        except (AssertionError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            path = self.opt["path"].get("resume_state")
+            raise CheckpointError(
+                f"the training state {path} does not fit this training ({' '.join(str(error).split())}): "
+                "resume with the option file it was saved with, or begin under another `name`"
+            ) from error
+
+    BaseModel.resume_training = resume_training
+
+
 def _newest_state(opt: dict[str, Any]) -> Path | None:
     """The state with the highest iteration in this experiment's folder."""
     found = Path(opt["path"]["training_states"]).glob("*.state")
@@ -68,11 +95,14 @@ def _newest_state(opt: dict[str, Any]) -> Path | None:
 def _read_state(path: Path, num_gpu: int) -> dict[str, Any]:
     import torch
 
+    from mobilesr_plugin import checkpoint
+
     if num_gpu != 0 and torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
     else:
         device = torch.device("cpu")
     try:
+        checkpoint.check_sums(path)  # torch does not look whether bytes have changed
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no training state {path}: check `path: resume_state`") from error
@@ -83,4 +113,10 @@ def _read_state(path: Path, num_gpu: int) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or not {"epoch", "iter", "optimizers", "schedulers"} <= state.keys():
         raise CheckpointError(f"{path} is not a training state of BasicSR: check `path: resume_state`")
+    whole = all(isinstance(state[key], int) and state[key] >= 0 for key in ("epoch", "iter"))
+    if not whole or not all(isinstance(state[key], list) for key in ("optimizers", "schedulers")):
+        raise CheckpointError(
+            f"the training state {path} is damaged: delete it, then --auto_resume continues from the "
+            "state before it"
+        )
     return state

@@ -10,8 +10,7 @@ from typing import Any
 
 from mobilesr_plugin.errors import DataError
 from mobilesr_plugin.export.staging import UNVERIFIED
-
-_NEEDED = ("model", "verified", "problems", "scale", "source", "io", "parity", "files", "versions")
+from mobilesr_plugin.html_report.report_form import FORM, first_problem
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,17 @@ def _read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; export again") from error
-    lacking = [key for key in _NEEDED if not isinstance(report, dict) or key not in report]
+    lacking = [key for key in FORM if not isinstance(report, dict) or key not in report]
     if lacking:
         raise DataError(f"{path} is no report of mobilesr-export: it lacks {', '.join(lacking)}")
+    problem = first_problem(report)
+    if problem is None:
+        names = [report["model"], *(file["name"] for file in report["files"])]
+        problem = next((f"{name!r} is no file name" for name in names if not _is_file_name(name)), None)
+    if problem:
+        raise DataError(f"{path} is damaged: {problem}; export again")
     return dict(report)
+
+
+def _is_file_name(name: str) -> bool:
+    return name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\")

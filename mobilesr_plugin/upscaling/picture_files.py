@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesr_plugin.data.images import UnreadableImageError
+from mobilesr_plugin.runtimes import silenced_native_output
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -69,7 +70,8 @@ def read_picture(path: Path) -> Picture:
             raise UnreadableImageError(path, "is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            # libtiff and libpng tell of damage on standard error, too.
+            with silenced_native_output(), Image.open(path) as image:
                 image.load()  # all of it: a file that was cut short fails here
                 return _decoded(path, image)
     except FileNotFoundError as error:
