@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization.calibrate import start_quantizing
 from mobilesr_plugin.quantization.insert import insert_quantizers
 from mobilesr_plugin.registered import is_registered
+from mobilesr_plugin.torch_files import check_sums, plain_data
 
 State = dict[str, torch.Tensor]
 
@@ -51,18 +51,6 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{path} cannot be written: {reason(error)}") from error
 
 
-def check_sums(source: Path | io.BytesIO) -> None:
-    """Checks the checksums of a file of ``torch.save``, which ``torch.load`` does not.
-
-    Raises:
-        OSError, zipfile.BadZipFile, zlib.error: the file cannot be read, or bytes of it have changed.
-    """
-    with zipfile.ZipFile(source) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise zipfile.BadZipFile(f"{damaged} has changed")
-
-
 def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Returns what a checkpoint says of its network, as plain data.
 
@@ -74,11 +62,11 @@ def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = N
         "plugin": __version__,
         "model_type": opt.get("model_type"),
         "scale": opt.get("scale"),
-        "network_g": _plain(opt["network_g"]),
-        "quantization": _plain(opt.get("quantization") or {}),
+        "network_g": plain_data(opt["network_g"]),
+        "quantization": plain_data(opt.get("quantization") or {}),
     }
     if float_network is not None:
-        described["float_network_g"] = _plain(float_network)
+        described["float_network_g"] = plain_data(float_network)
     return described
 
 
@@ -305,11 +293,3 @@ def _build(network_g: Mapping[str, Any], described_by: Path) -> nn.Module:
         return build(network_g).eval()
     except OptionError as error:
         raise CheckpointError(f"{described_by}: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -252,16 +252,16 @@ def check_files(opt: Mapping[str, Any]) -> None:
     Raises:
         OptionError: one line that names the key and the file.
     """
-    started_from = (opt.get("path") or {}).get("pretrain_network_g")
-    if started_from is not None and not Path(started_from).exists():
+    if (started_from := (opt.get("path") or {}).get("pretrain_network_g")) is not None and not Path(
+        started_from
+    ).exists():
         raise OptionError(
             f"path: pretrain_network_g: {started_from} does not exist; train or export what writes it first"
         )
-    calib = (opt.get("export") or {}).get("calib")
-    if calib is not None and not Path(calib).exists():
+    export = opt.get("export") or {}
+    if (calib := export.get("calib")) is not None and not Path(calib).exists():
         raise OptionError(f"export: calib: {calib} does not exist; give a folder or LMDB of LR images")
-    out = (opt.get("export") or {}).get("out")
-    if out is not None:
+    if (out := export.get("out")) is not None:
         _check_folder(Path(out))
 
 

@@ -24,6 +24,7 @@ from mobilesr_plugin.export.metadata import contract, with_contract
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.staging import REPORT, UNVERIFIED, publish, staging
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
+from mobilesr_plugin.free_memory import free_memory
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.ops import Graph
 from mobilesr_plugin.graph.rewrite import simplify
@@ -163,8 +164,6 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
 
 
 def _check_memory(sizes: Sequence[str], graph: Graph) -> None:
-    from mobilesr_plugin.data.tile_cache import free_memory  # imports BasicSR, which ``prepare`` has repaired
-
     check_sizes(sizes, bytes_per_pixel(graph), free_memory())
 
 

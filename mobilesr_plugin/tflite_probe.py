@@ -44,9 +44,10 @@ def check_survives(content: bytes, name: str, kernels: str) -> None:
         raise DataError(
             f"{name} did not end within {LIMIT} s when it was run once; export or copy the file again"
         ) from error
-    if done.returncode < 0:
+    if done.returncode:
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"code {done.returncode}"
         raise DataError(
-            f"{name} ends TFLite's interpreter with {signal.Signals(-done.returncode).name}, so it was not "
+            f"{name} ends TFLite's interpreter with {how}, so it was not "
             "run here: it is damaged, or needs more memory than there is; export or copy the file again"
         )
     _passed.add(key)

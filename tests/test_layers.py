@@ -12,10 +12,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 
-FLOORS = {
-    **dict.fromkeys(["errors", "atomic_file", "colour", "cpus", ""], 0),  # "" is mobilesr_plugin/__init__.py
+FLOORS = {  # "" is mobilesr_plugin/__init__.py
+    **dict.fromkeys(["errors", "atomic_file", "colour", "cpus", "free_memory", "torch_files", ""], 0),
     **dict.fromkeys(["options", "option_files", "side_by_side", "extensions", "registered"], 1),
-    **dict.fromkeys(["host", "versions", "processor"], 1),
+    **dict.fromkeys(["host", "versions", "processor", "tflite_probe"], 1),
     **dict.fromkeys(["archs", "config", "data", "graph"], 2),
     "quantization": 3,
     "checkpoint": 4,
