@@ -12,12 +12,12 @@ import yaml
 from networks import ABPN, SESR
 
 from mobilesr_plugin.archs.sesr_arch import VARIANTS
+from mobilesr_plugin.config.start_files import check_files
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.options import (
     ExportOptions,
     QuantizationOptions,
     check,
-    check_files,
     parse_block,
     parse_size,
 )

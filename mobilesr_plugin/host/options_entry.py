@@ -70,6 +70,7 @@ def preflight(opt: dict[str, Any]) -> None:
     from mobilesr_plugin import extensions, options, registered
     from mobilesr_plugin.config.arguments import check_arguments
     from mobilesr_plugin.config.network import check_network
+    from mobilesr_plugin.config.start_files import check_files
     from mobilesr_plugin.data import check
 
     option_file.check_devices(opt)
@@ -80,7 +81,7 @@ def preflight(opt: dict[str, Any]) -> None:
     check_network(opt)
     check_export_sizes(opt)
     check.check_datasets(opt)
-    options.check_files(opt)
+    check_files(opt)
     folders.check_writable(opt)
 
 
