@@ -332,9 +332,9 @@ def test_the_log_says_what_tiles_cost(tmp_path: Path, caplog: pytest.LogCaptureF
     assert not any("overlapping" in line for line in whole)
     (line,) = (line for line in tiles if "overlapping" in line)
     assert line.startswith("These are overlapping tiles: 108 of 2 images, about ")
-    # Two images of 300x444 (multiples of 12), each in 6 x 9 tiles of 96x96. For 12 % see the next test.
+    # Two images of 300x444 (multiples of 12), each in 6 x 9 tiles of 96x96. For the bound see the next test.
     exact = 108 * 96 * 96 / (2 * 300 * 444)
-    assert abs(float(line.split("about ")[1].split()[0]) - exact) < 0.12 * exact
+    assert abs(float(line.split("about ")[1].split()[0]) - exact) < 0.16 * exact
     assert line.endswith("`mobilesr data prepare` without --crop-size writes whole images.")
     assert tiles.index(line) == 1
     assert tiles[0].startswith("Decoding 108 image pairs, 0.00 GB, to ")
@@ -360,9 +360,9 @@ def test_cost_of_tiles(names: list[str], side: int, step: int, ratio: float | No
         assert note == ""
     else:
         said = float(note.split("about ")[1].split()[0])
-        # An estimate. The last tile of a row lies within half a step (120) of where it is taken to be; of five
-        # tiles that is 120 of 1320 pixels, of eight 120 of 2040, and DIV2K's width is met exactly.
-        assert abs(said - ratio) < 0.12 * ratio
+        # The last tile of a row lies within half a step, 120 pixels, of where the estimate has it. In a grid
+        # of 5 x 8 that makes a factor of (1 + 120 / 1320) * (1 + 120 / 2040) = 1.155 at most.
+        assert abs(said - ratio) < 0.16 * ratio
     assert note == overlap_note(names, side * side, tmp_path / "no record") or step != side // 2
 
 
