@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import platform
@@ -19,7 +20,7 @@ import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
-from basicsr.utils import set_random_seed
+from basicsr.utils import get_root_logger, set_random_seed
 from data_fixtures import hr_folder, picture, write_png
 from host_fixtures import LAUNCHER, environment, installed, make_data, run, write_options
 from host_fixtures import options as host_options
@@ -28,6 +29,7 @@ from mobilesr_plugin.bench import dataset_speed
 from mobilesr_plugin.data.check import check_datasets
 from mobilesr_plugin.data.crops import DeviceImages, cut, draw
 from mobilesr_plugin.data.image_store import GT, LQ
+from mobilesr_plugin.data.overlap import overlap_note
 from mobilesr_plugin.data.training_set import prepare_training
 from mobilesr_plugin.errors import DataError, OptionError
 
@@ -305,6 +307,63 @@ def test_another_process_maps_the_same_file(lmdbs: Path) -> None:
     copy = pickle.loads(pickle.dumps(store))  # what a worker gets that is spawned, not forked
     assert copy.path == store.path
     assert copy.image(0, GT).tobytes() == store.image(0, GT).tobytes()
+
+
+def said_while(caplog: pytest.LogCaptureFixture, opt: dict[str, Any]) -> list[str]:
+    """What building a data set logs."""
+    logger = get_root_logger()
+    logger.addHandler(caplog.handler)
+    caplog.clear()
+    try:
+        with caplog.at_level(logging.INFO, logger.name):
+            build_dataset(opt)
+    finally:
+        logger.removeHandler(caplog.handler)
+    return [record.message for record in caplog.records]
+
+
+def test_the_log_says_what_tiles_cost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hr = hr_folder(tmp_path / "hr", count=2, height=295, width=441)  # gives 300x444 and 305x447 pixels
+    prepare_training(hr, tmp_path / "tiles", scales=[3], name="n", crop_size=96, workers=1)
+    prepare_training(hr, tmp_path / "whole", scales=[3], name="n", workers=1)
+    (tmp_path / "whole/n_HR.lmdb").rename(tmp_path / "whole/n_HR_sub.lmdb")
+    (tmp_path / "whole/n_LR_bicubic_X3.lmdb").rename(tmp_path / "whole/n_LR_bicubic_X3_sub.lmdb")
+    whole, tiles = (said_while(caplog, options(tmp_path / name)) for name in ("whole", "tiles"))
+    assert not any("overlapping" in line for line in whole)
+    (line,) = (line for line in tiles if "overlapping" in line)
+    assert line.startswith("These are overlapping tiles: 108 of 2 images, about ")
+    # Two images of 300x444 (multiples of 12), each in 6 x 9 tiles of 96x96. For the bound see the next test.
+    exact = 108 * 96 * 96 / (2 * 300 * 444)
+    assert abs(float(line.split("about ")[1].split()[0]) - exact) < 0.16 * exact
+    assert line.endswith("`mobilesr data prepare` without --crop-size writes whole images.")
+    assert tiles.index(line) == 1
+    assert tiles[0].startswith("Decoding 108 image pairs, 0.00 GB, to ")
+
+
+@pytest.mark.parametrize(
+    ("names", "side", "step", "ratio"),
+    [
+        # DIV2K's grid on 1404x2040 pixels gives 40 tiles: exactly 3.2 times as many pixels
+        ([f"0001_s{index:03d}" for index in range(1, 41)], 480, 240, 3.2),
+        # 2x2 tiles: a side of 481 to 720 pixels, 600 on average
+        ([f"{image}_s{index:03d}" for image in "ab" for index in (1, 2, 3, 4)], 480, 240, 2.56),
+        ([f"{image}_s{index:03d}" for image in "ab" for index in (1, 2, 3, 4)], 480, 480, None),
+        (["0001_s001", "0002_s001"], 480, 240, None),
+        (["0001", "0002"], 480, 240, None),
+        (["0001_s001", "0001_s002", "other"], 480, 240, None),
+    ],
+)
+def test_cost_of_tiles(names: list[str], side: int, step: int, ratio: float | None, tmp_path: Path) -> None:
+    (tmp_path / ".prepare.json").write_text(json.dumps({"settings": {"step": step}}))
+    note = overlap_note(names, side * side, tmp_path)
+    if ratio is None:
+        assert note == ""
+    else:
+        said = float(note.split("about ")[1].split()[0])
+        # The last tile of a row lies within half a step, 120 pixels, of where the estimate has it. In a grid
+        # of 5 x 8 that makes a factor of (1 + 120 / 1320) * (1 + 120 / 2040) = 1.155 at most.
+        assert abs(said - ratio) < 0.16 * ratio
+    assert note == overlap_note(names, side * side, tmp_path / "no record") or step != side // 2
 
 
 def test_a_damaged_file_is_decoded_again(tmp_path: Path) -> None:

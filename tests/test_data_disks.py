@@ -104,6 +104,13 @@ def test_full_disk(tmp_path: Path, small_disk: Path, capfd: pytest.CaptureFixtur
         assert not any(complete(path) for path in outputs(out, kind))
         assert not list(out.rglob("*.tmp"))
         _empty(small_disk)
+    # LMDB maps its lock file of 8 kB: without room for it, a bus error would kill the process.
+    for room in (4096, 8192, 12288):
+        (small_disk / "filler").write_bytes(bytes(DISK - room))
+        code, said = mobilesr(capfd, *prepare(hr, small_disk / "train", "train"))
+        assert (code, said.count("\n")) == (1, 1), said
+        assert "cannot be written" in said
+        _empty(small_disk)
     code, said = mobilesr(capfd, "data", "demo", "--out", small_disk / "demo")
     assert code == 1
     assert said.startswith(f"mobilesr: {small_disk / 'demo'}")

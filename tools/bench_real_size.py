@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -62,11 +63,13 @@ class Measured:
 
     Attributes:
         seconds: From its start to the line that was waited for, or to its end.
+        processor: Processor seconds of all of it, which other work on the machine changes little.
         peak: Most anonymous and shared memory at once, bytes.
         output: What it printed.
     """
 
     seconds: float
+    processor: float
     peak: int | None
     output: str
 
@@ -105,6 +108,7 @@ def measure(folder: Path, pictures: int) -> Iterator[tuple[str, float]]:
     prepare = [*("data", "prepare", "--hr", "hr", "--scale", "3", "--out", "datasets/DIV2K", "--quiet")]
     prepared = run(_COMMAND, prepare, folder)
     yield "data prepare, s", prepared.seconds
+    yield "data prepare, processor seconds", prepared.processor
     yield "data prepare, peak memory, GB", (prepared.peak or 0) / 1e9
     yield "LMDBs, GB", size(folder / HR) + size(folder / LR)
     opt = yaml.safe_load(OPTIONS.read_text())
@@ -115,6 +119,7 @@ def measure(folder: Path, pictures: int) -> Iterator[tuple[str, float]]:
     for state in ("nothing decoded yet", "decoded before"):
         training = run(_TRAIN, ["-opt", "real_size.yml"], folder, _FIRST_ITERATION)
         yield f"start to first iteration, {state}, s", training.seconds
+        yield f"training, {state}, processor seconds", training.processor
         yield f"training, {state}, peak memory, GB", (training.peak or 0) / 1e9
     yield "decoded images, GB", size(folder / CACHE)
     compared = run(_COMPARE, [HR, LR], folder)
@@ -156,7 +161,7 @@ def run(code: str, arguments: list[str], folder: Path, until: re.Pattern[str] | 
 
     Leaves this program if it fails.
     """
-    started, seconds, output = time.perf_counter(), None, []
+    started, seconds, output, before = time.perf_counter(), None, [], os.times()
     # standard error too: BasicSR logs there
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -174,7 +179,9 @@ def run(code: str, arguments: list[str], folder: Path, until: re.Pattern[str] | 
         process.wait()
     if process.returncode or (until is not None and seconds is None):
         sys.exit("".join(output[-20:]) + f"{arguments} failed with exit code {process.returncode}")
-    return Measured(seconds or time.perf_counter() - started, memory.peak, "".join(output))
+    after = os.times()
+    processor = sum(after[2:4]) - sum(before[2:4])  # user and system time of the processes that have ended
+    return Measured(seconds or time.perf_counter() - started, processor, memory.peak, "".join(output))
 
 
 def size(folder: Path) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mobilesr_plugin.atomic_file import write_atomically
 from mobilesr_plugin.data.images import write_bytes
 from mobilesr_plugin.errors import DataError
 
@@ -26,6 +27,7 @@ META_INFO = "meta_info.txt"
 
 _FIRST_MAP_SIZE = 64 * 1024**2
 _COMMIT_BYTES = 16 * 1024**2
+_LOCK_BYTES = 8192  # of LMDB's lock file, for its default of 126 readers
 _META_LINE = re.compile(r"(?P<key>[^.]+)\.\w+ \((?P<h>\d+),(?P<w>\d+),(?P<c>\d+)\)(?: \d+)?")
 
 
@@ -69,6 +71,13 @@ def flush_when_due(stores: Collection[LmdbStore]) -> None:
             store.flush()
 
 
+def _take_room(lock: Path) -> None:
+    # LMDB makes this file sparse and maps it. On a full disk its first write would kill the process with a
+    # bus error; writing it here raises an OSError instead.
+    if not lock.exists():
+        write_atomically(lock, lambda file: file.write(bytes(_LOCK_BYTES)))
+
+
 class LmdbStore:
     """Write PNG bytes into one LMDB, with the chance to stop and go on.
 
@@ -93,6 +102,7 @@ class LmdbStore:
         self.pending_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _take_room(folder / "lock.mdb")
             size = folder / "data.mdb"
             present = size.stat().st_size if size.exists() else 0
             self._env: lmdb.Environment = lmdb.open(str(folder), map_size=max(_FIRST_MAP_SIZE, 2 * present))

@@ -33,7 +33,10 @@ def overlap_note(names: Iterable[str], tile_pixels: int, root: Path) -> str:
             return ""
         tiles[match["image"]] += 1
     side = math.isqrt(tile_pixels)
-    whole = sum(_pixels(count, side, _step(root) or side // 2) for count in tiles.values())
+    step = _step(root) or side // 2
+    if step >= side:
+        return ""
+    whole = sum(_pixels(count, side, step) for count in tiles.values())
     count = tiles.total()
     ratio = count * side**2 / whole if whole else 0.0
     if ratio < _WORTH_SAYING:

@@ -116,9 +116,9 @@ def prepare_training(
         _check_lmdb(path, records[scale], _all_shapes(images, grids, scale))
     for scale, path in paths.items():
         if not (path / "data.mdb").exists():
+            write_record(path, records[scale])
             # a left-over would mark what is about to be begun as complete
             (path / META_INFO).unlink(missing_ok=True)
-            write_record(path, records[scale])
 
     with ExitStack() as stack:
         stores = {
