@@ -24,6 +24,7 @@ from mobilesr_plugin.export.metadata import contract, with_contract
 from mobilesr_plugin.export.onnx_file import write_onnx
 from mobilesr_plugin.export.staging import REPORT, UNVERIFIED, publish, staging
 from mobilesr_plugin.export.tflite_file import TensorFlowModel
+from mobilesr_plugin.free_memory import free_memory
 from mobilesr_plugin.graph.lower import lower
 from mobilesr_plugin.graph.ops import Graph
 from mobilesr_plugin.graph.rewrite import simplify
@@ -102,7 +103,7 @@ def export(
     sizes = options.sizes
     if sizes is None:
         sizes = (default_size(graph.input.channels, graph.scale),)
-    _check_memory(sizes, graph)
+    check_sizes(sizes, bytes_per_pixel(graph), free_memory())
     folder = Path(options.out) if options.out else default_folder(ckpt)
     with staging(folder) as unfinished:
         progress("writing ONNX")
@@ -159,12 +160,6 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
         errors = calibrate(quantized, pictures)
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
     return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source, errors)
-
-
-def _check_memory(sizes: Sequence[str], graph: Graph) -> None:
-    from mobilesr_plugin.data.tile_cache import free_memory  # imports BasicSR, which ``prepare`` has repaired
-
-    check_sizes(sizes, bytes_per_pixel(graph), free_memory())
 
 
 def default_folder(ckpt: Path) -> Path:

@@ -13,7 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "atomic_file", "colour", ""], 0),  # "" is mobilesr_plugin/__init__.py
+    **dict.fromkeys(
+        ["errors", "atomic_file", "colour", "free_memory", ""], 0
+    ),  # "" is mobilesr_plugin/__init__.py
     **dict.fromkeys(["options", "option_files", "extensions", "registered", "host", "versions"], 1),
     **dict.fromkeys(["archs", "config", "data", "graph"], 2),
     "quantization": 3,

@@ -25,6 +25,7 @@ from mobilesr_plugin.data.cache_options import CacheOptions
 from mobilesr_plugin.data.tile_decoding import Source, decode_all
 from mobilesr_plugin.data.tile_store import TileStore, layout, write_header
 from mobilesr_plugin.errors import DataError
+from mobilesr_plugin.free_memory import free_memory
 
 DEFAULT_FOLDER = ".mobilesr_cache"
 
@@ -71,17 +72,6 @@ def fingerprint_of(source: Source) -> bytes:
             raise DataError(f"{file} cannot be read: {error.strerror}") from error
         digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))
     return digest.digest()
-
-
-def free_memory() -> int:
-    """Returns the bytes of memory that this machine, or the container, has left for more."""
-    free = 0
-    with contextlib.suppress(OSError), Path("/proc/meminfo").open() as lines:
-        free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            free = min(free, int(Path(limit).read_text()))
-    return free
 
 
 def _make(source: Source, options: CacheOptions, fingerprint: bytes, path: Path) -> TileStore:

@@ -90,8 +90,8 @@ def check_export_sizes(opt: dict[str, Any]) -> None:
     Raises:
         OptionError: There is one.
     """
-    from mobilesr_plugin.data.tile_cache import free_memory
     from mobilesr_plugin.export.memory import bytes_of_images, check_sizes
+    from mobilesr_plugin.free_memory import free_memory
     from mobilesr_plugin.options import ExportOptions, parse_block
 
     sizes = parse_block(opt, "export", ExportOptions).sizes
