@@ -46,7 +46,15 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
     try:
         write_atomically(path, lambda file: torch.save(dict(entries), file))
     except (OSError, RuntimeError) as error:  # torch turns some failures to write into a RuntimeError
-        raise CheckpointError(f"{path} cannot be written: {reason(error)}") from error
+        raise CheckpointError(f"{path} cannot be written: {reason(_of_system(error))}") from error
+
+
+def _of_system(error: BaseException) -> Exception:
+    """Returns what the system said, where torch failed after it: its own message is about its format."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, OSError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error  # type: ignore[return-value]
 
 
 def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:
