@@ -22,14 +22,13 @@ from torch import fx, nn
 
 from mobilesr_plugin import __version__, register
 from mobilesr_plugin.atomic_file import write_atomically
-from mobilesr_plugin.config.network import build, check_arguments
-from mobilesr_plugin.errors import CheckpointError, OptionError
+from mobilesr_plugin.config.described import build_described, described_network, description, network_of
+from mobilesr_plugin.errors import CheckpointError
 from mobilesr_plugin.extensions import load_extensions
 from mobilesr_plugin.option_files import options_beside, read_options, reason
 from mobilesr_plugin.options import QuantizationOptions, parse_block
 from mobilesr_plugin.quantization.calibrate import start_quantizing
 from mobilesr_plugin.quantization.insert import insert_quantizers
-from mobilesr_plugin.registered import is_registered
 from mobilesr_plugin.torch_files import check_sums, plain_data
 
 State = dict[str, torch.Tensor]
@@ -48,7 +47,15 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
     try:
         write_atomically(path, lambda file: torch.save(dict(entries), file))
     except (OSError, RuntimeError) as error:  # torch turns some failures to write into a RuntimeError
-        raise CheckpointError(f"{path} cannot be written: {reason(error)}") from error
+        raise CheckpointError(f"{path} cannot be written: {reason(_of_system(error))}") from error
+
+
+def _of_system(error: BaseException) -> Exception:
+    """Returns what the system said, where torch failed after it: its own message is about its format."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, OSError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error  # type: ignore[return-value]
 
 
 def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -131,7 +138,9 @@ def params_of(loaded: Mapping[str, Any], path: Path, param_key: str | None = "pa
         raise CheckpointError(
             f"{path} has no entry {param_key!r} (it holds {held}); set path: param_key_g to one of them"
         )
-    if not isinstance(params, dict) or not all(isinstance(value, torch.Tensor) for value in params.values()):
+    if not isinstance(params, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in params.items()
+    ):
         raise CheckpointError(f"{path}: entry {param_key!r} does not hold weights")
     return {name.removeprefix("module."): value for name, value in params.items()}
 
@@ -187,9 +196,9 @@ def load_float_network(
     Raises:
         CheckpointError: see :func:`load_into`.
     """
-    described = loaded.get("mobilesr") or {}
-    trained_from = described.get("float_network_g") or described.get("network_g") or like
-    network = _build(trained_from, path)
+    described = description(loaded)
+    trained_from = described.get("float_network_g") or described_network(loaded) or like
+    network = build_described(trained_from, path)
     key = "params_float" if "params_float" in loaded else "params_ema"
     load_into(network, params_of(loaded, path, key), path)
     return network, trained_from
@@ -244,9 +253,9 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
         described = loaded["mobilesr"]
     else:
         described = describe(opt or read_options(options_beside(path)))
-    network_g = _network_of(described, opt_path or path)
+    network_g = network_of(described, opt_path or path)
     params = params_of(loaded, path, "params_ema")
-    network = _build(network_g, opt_path or path)
+    network = build_described(network_g, opt_path or path)
     float_network: nn.Module | None = None
     quantized_network = None
     if is_quantized(params):
@@ -265,31 +274,3 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
 
 
-def _network_of(described: Mapping[str, Any], described_by: Path) -> Mapping[str, Any]:
-    """Returns ``network_g`` of a description, which may be of any content."""
-    network_g, scale = described.get("network_g"), described.get("scale")
-    if not isinstance(network_g, Mapping):
-        raise CheckpointError(f"{described_by}: network_g is {network_g!r}; it must be a block of keys")
-    if scale is not None and (not isinstance(scale, int) or scale < 1):
-        raise CheckpointError(f"{described_by}: scale is {scale!r}; it must be an integer of at least 1")
-    try:
-        check_arguments(network_g, scale=scale)
-    except OptionError as error:
-        raise CheckpointError(f"{described_by}: {error}") from error
-    return network_g
-
-
-def _build(network_g: Mapping[str, Any], described_by: Path) -> nn.Module:
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    kind = network_g.get("type")
-    if not is_registered(ARCH_REGISTRY, kind):
-        raise CheckpointError(
-            f"{described_by} is of the network {kind}, which is not known here; give the option file that it "
-            "was trained with (--opt), and name the network's Python file there: `import: my_arch.py`"
-        )
-    try:
-        check_arguments(network_g)
-        return build(network_g).eval()
-    except OptionError as error:
-        raise CheckpointError(f"{described_by}: {error}") from error

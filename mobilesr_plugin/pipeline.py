@@ -104,7 +104,7 @@ def export(
     sizes = options.sizes
     if sizes is None:
         sizes = (default_size(graph.input.channels, graph.scale),)
-    _check_memory(sizes, graph)
+    check_sizes(sizes, bytes_per_pixel(graph), free_memory())
     folder = Path(options.out) if options.out else default_folder(ckpt)
     with staging(folder) as unfinished:
         progress("writing ONNX")
@@ -161,10 +161,6 @@ def prepare(ckpt: Path, options: ExportOptions, opt_path: Path | None) -> Prepar
         errors = calibrate(quantized, pictures)
     float_graph = lower(simplify(trace(float_network))) if float_network is not None else None
     return Prepared(restored.name, lower(quantized), float_graph, float_network, restored.source, errors)
-
-
-def _check_memory(sizes: Sequence[str], graph: Graph) -> None:
-    check_sizes(sizes, bytes_per_pixel(graph), free_memory())
 
 
 def default_folder(ckpt: Path) -> Path:

@@ -140,7 +140,7 @@ def test_a_size_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[
     # Two values of 28 channels, or the last ones: 27 of the convolutions, 27 of the image, 27 of their sum.
     needed = BYTES * 81 * 99999**2
     assert str(caught.value).startswith(
-        f"size 99999x99999 is too large: to verify its file takes at least {needed / 1e9:,.1f} GB of memory, "
+        f"size 99999x99999 is too large: it takes at least {needed / 1e9:,.1f} GB of memory, "
     )
     assert not (tmp_path / "out").exists()
     assert (

@@ -10,6 +10,9 @@ import numpy as np
 
 from mobilesr_plugin.bench.delegation import BUILTIN, XNNPACK, kernels_of
 from mobilesr_plugin.errors import CheckpointError, DataError, OptionError
+from mobilesr_plugin.export.memory import check_sizes
+from mobilesr_plugin.free_memory import free_memory
+from mobilesr_plugin.options import KERNELS
 from mobilesr_plugin.runtimes import OnnxRunner, TFLiteRunner
 
 
@@ -48,8 +51,10 @@ def open_runnable(
     Raises:
         DataError, CheckpointError: it cannot be read, or has another size.
         MissingExtraError: its runtime is not installed.
-        OptionError: a file of another kind.
+        OptionError: a file of another kind, no such kernels, or a size that takes more memory than is free.
     """
+    if kernels not in KERNELS:
+        raise OptionError(f"kernels is {kernels!r}; it must be one of {', '.join(KERNELS)}")
     match path.suffix:
         case ".tflite":
             return _of_tflite(path, size, threads, kernels)
@@ -62,6 +67,11 @@ def open_runnable(
     )
 
 
+def _check_memory(size: tuple[int, int], channels: int, bytes_per_value: int) -> None:
+    """Image and result take this much at least; the scale of a file is not known before it runs."""
+    check_sizes(["x".join(map(str, size))], 2 * channels * bytes_per_value, free_memory())
+
+
 def random_pixels(size: tuple[int, int], channels: int) -> np.ndarray:
     """Returns (1, H, W, C) uint8 from a fixed seed."""
     return np.random.default_rng(0).integers(0, 256, (1, *size, channels), dtype=np.uint8)
@@ -69,6 +79,7 @@ def random_pixels(size: tuple[int, int], channels: int) -> np.ndarray:
 
 def _of_tflite(path: Path, size: tuple[int, int], threads: int, kernels: str) -> Runnable:
     runner = TFLiteRunner(path, threads=threads, kernels=kernels)
+    _check_memory(size, runner.channels, 1)
     runner(random_pixels(size, runner.channels))
     nodes = runner.nodes()
     by_kernels: dict[str, list[str]] = {XNNPACK: [], BUILTIN: []}
@@ -86,6 +97,7 @@ def _of_onnx(path: Path, size: tuple[int, int], threads: int) -> Runnable:
             f"{path} takes images of {'x'.join(map(str, runner.fixed_size))} only, got "
             f"{'x'.join(map(str, size))}; set --size"
         )
+    _check_memory(size, runner.channels, 4)
     image = random_pixels(size, runner.channels)
     runner(image)
     return Runnable("", None, None, lambda: runner(image))
@@ -104,7 +116,9 @@ def _of_checkpoint(path: Path, size: tuple[int, int], threads: int, opt_path: Pa
     collapse = getattr(network, "collapse", None)  # networks that train with more than they compute
     network = (collapse() if collapse else network).eval()
     torch.set_num_threads(threads)
-    image = torch.rand(1, getattr(network, "num_in_ch", 3), *size, generator=torch.Generator().manual_seed(0))
+    channels = getattr(network, "num_in_ch", 3)
+    _check_memory(size, channels, 4)
+    image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
     def run() -> None:
         with torch.inference_mode():

@@ -72,8 +72,7 @@ def _run(command: typer.Typer, name: str, arguments: list[str] | None) -> int:
     try:
         code = command(arguments, prog_name=name, standalone_mode=False)
     except MobileSRError as error:
-        # One line, even where the name of a file has two.
-        typer.echo("mobilesr: " + "\\n".join(str(error).splitlines()), err=True)
+        typer.echo(f"mobilesr: {_one_line(error)}", err=True)
         return error.exit_code
     except UsageError as error:
         return _tell_usage(error, name)
@@ -83,6 +82,11 @@ def _run(command: typer.Typer, name: str, arguments: list[str] | None) -> int:
         typer.echo("mobilesr: interrupted; no file is left half-written, run it again to go on", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _one_line(error: MobileSRError) -> str:
+    """The message; a path in it may hold line breaks."""
+    return str(error).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _tell_usage(error: Any, name: str) -> int:

@@ -45,7 +45,7 @@ def check_sizes(sizes: Sequence[str], per_pixel: int, free: int) -> None:
     Args:
         sizes: As ``HxW`` text.
         per_pixel: Bytes for one pixel of the input.
-        free: Bytes.
+        free: Bytes; 0: not known, and nothing is refused.
 
     Raises:
         OptionError: a size needs more.
@@ -53,9 +53,9 @@ def check_sizes(sizes: Sequence[str], per_pixel: int, free: int) -> None:
     for size in sizes:
         height, width = parse_size(size)
         needed = height * width * per_pixel
-        if needed > free:
+        if free and needed > free:
             raise OptionError(
-                f"size {size} is too large: to verify its file takes at least {_amount(needed)} of memory, "
+                f"size {size} is too large: it takes at least {_amount(needed)} of memory, "
                 f"and {_amount(free)} are free; choose a smaller one, or a machine with more memory"
             )
 

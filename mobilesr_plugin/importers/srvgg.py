@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mobilesr_plugin import checkpoint
+from mobilesr_plugin.config.described import described_network
 from mobilesr_plugin.errors import OptionError
 from mobilesr_plugin.importers.original import Judge, Original, other_network
 
@@ -37,7 +38,7 @@ def read(path: Path, act_type: str | None = None) -> Original:
     loaded = checkpoint.load(path)
     entry = next((name for name in _ENTRIES if name in loaded), None)
     params = {name: value.float() for name, value in checkpoint.params_of(loaded, path, entry).items()}
-    described = (loaded.get("mobilesr") or {}).get("network_g", {}).get("act_type")
+    described = described_network(loaded).get("act_type")
     network_g = _network_g(path, params, act_type or described)
     return Original(
         network_g=network_g,
