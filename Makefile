@@ -10,7 +10,7 @@ STAMP := .venv/installed
 TORCH := $(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow check docs reference build format clean
+.PHONY: install options bench bench-sesr bench-accuracy bench-parity demo demo-sesr test test-slow test-faults check docs reference build format clean
 install: $(STAMP)
 
 # Order matters. torch first: without a GPU its CPU build is taken where any index has it, because the
@@ -42,6 +42,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Kills, lost processes, full disks, bad and hostile files, counted; half an hour. ROUNDS="--rounds 5 --cases 50"
+# does less, SEED="--seed 1" something else.
+test-faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/test_faults.py $(ROUNDS) $(SEED)
 
 # The site, in site/; a warning is an error. Material warns of MkDocs 2, which setup.py excludes.
 docs: reference
