@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,7 +98,11 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of unusual pickles; whether they load is told below
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if isinstance(loaded, dict) and "mobilesr" in loaded:
             # Files of others may have none: torch can leave them out.
             check_sums(io.BytesIO(content))
