@@ -14,7 +14,6 @@ import hashlib
 import io
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import fx, nn
 
 from mobilesr_plugin import __version__, register
 from mobilesr_plugin.atomic_file import write_atomically
+from mobilesr_plugin.checksums import check_sums
 from mobilesr_plugin.errors import CheckpointError
 from mobilesr_plugin.extensions import load_extensions
 from mobilesr_plugin.option_files import options_beside, read_options, reason
@@ -50,18 +50,6 @@ def save(path: Path, entries: Mapping[str, Any]) -> None:
         write_atomically(path, lambda file: torch.save(dict(entries), file))
     except (OSError, RuntimeError) as error:  # torch turns some failures to write into a RuntimeError
         raise CheckpointError(f"{path} cannot be written: {reason(error)}") from error
-
-
-def check_sums(source: Path | io.BytesIO) -> None:
-    """Checks the checksums of a file of ``torch.save``, which ``torch.load`` does not.
-
-    Raises:
-        OSError, zipfile.BadZipFile, zlib.error: the file cannot be read, or bytes of it have changed.
-    """
-    with zipfile.ZipFile(source) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise zipfile.BadZipFile(f"{damaged} has changed")
 
 
 def describe(opt: Mapping[str, Any], float_network: Mapping[str, Any] | None = None) -> dict[str, Any]:

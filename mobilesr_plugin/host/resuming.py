@@ -95,14 +95,14 @@ def _newest_state(opt: dict[str, Any]) -> Path | None:
 def _read_state(path: Path, num_gpu: int) -> dict[str, Any]:
     import torch
 
-    from mobilesr_plugin import checkpoint
+    from mobilesr_plugin.checksums import check_sums
 
     if num_gpu != 0 and torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
     else:
         device = torch.device("cpu")
     try:
-        checkpoint.check_sums(path)  # torch does not look whether bytes have changed
+        check_sums(path)  # torch does not look whether bytes have changed
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no training state {path}: check `path: resume_state`") from error

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of commands: what has its final name is whole; a rerun equals an undisturbed run."""
+"""SIGKILL at random moments of commands: no file is half-written, and a rerun equals an undisturbed run."""
 
 from __future__ import annotations
 
