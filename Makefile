@@ -49,6 +49,11 @@ test-fast: $(STAMP)
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PARALLEL)
 
+# Kills, lost processes, full disks, bad and hostile files, counted; half an hour. ROUNDS="--rounds 5 --cases 50"
+# does less, SEED="--seed 1" something else.
+test-faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/test_faults.py $(ROUNDS) $(SEED)
+
 # The site, in site/; a warning is an error. Material warns of MkDocs 2, which setup.py excludes.
 docs: reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,11 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of unusual pickles; whether they load is told below
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if isinstance(loaded, dict) and "mobilesr" in loaded:
             # Files of others may have none: torch can leave them out.
             check_sums(io.BytesIO(content))
@@ -272,5 +277,3 @@ def restore(path: Path, opt_path: Path | None = None) -> Restored:
     kind = "_".join(str(network_g[key]).lower() for key in ("type", "variant") if key in network_g)
     source = {"checkpoint": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return Restored(float_network, quantized_network, scale, f"{kind}_x{scale}", source)
-
-

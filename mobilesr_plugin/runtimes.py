@@ -179,7 +179,7 @@ class OnnxRunner:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        DataError: no such file, or not an ONNX file.
+        DataError: no such file, not an ONNX file, or one whose weights lie in other files.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -187,6 +187,7 @@ class OnnxRunner:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("onnxruntime", "export") from error
+        _refuse_other_files(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cpus()
         for pool in (
@@ -219,6 +220,34 @@ class OnnxRunner:
         channels_first = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
         (result,) = self._session.run(None, {self._input: channels_first})
         return np.asarray(result).transpose(0, 2, 3, 1)
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Refuses an ONNX file that would have ONNX Runtime read other files, which may lie anywhere.
+
+    Raises:
+        DataError: it names such files.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; mobilesr-export writes it") from error
+    if b"location" not in content:  # the key under which a tensor names its file
+        return
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("onnx", "export") from error
+    try:
+        model = onnx.load_from_string(content)
+    except Exception:  # told by ONNX Runtime
+        return
+    names = [each.name for each in model.graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL]
+    if names:
+        raise DataError(
+            f"{path} keeps weights ({names[0]}) in another file, which is not read; write all into one file: "
+            "onnx.save(onnx.load(path), path)"
+        )
 
 
 def to_uint8(real: np.ndarray) -> np.ndarray:

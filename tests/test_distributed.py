@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,53 @@ def _port() -> int:
 
 def saved(folder: Path, name: str) -> dict[str, Any]:
     return torch.load(folder / f"experiments/{name}/models/net_g_{ITERATIONS}.pth", weights_only=True)
+
+
+def test_a_process_that_is_killed_ends_the_other_with_one_line(tmp_path: Path) -> None:
+    """Started as torchrun starts them, but without its agent, which would end the other one itself."""
+    make_data(tmp_path)
+    checkpoint.save(tmp_path / "float.pth", {"params": seeded_abpn(2, num_feat=8, num_block=1).state_dict()})
+    path = options(tmp_path, "killed", 2, model_type="MobileSRModel")
+    opt = yaml.safe_load(path.read_text())
+    opt["train"]["total_iter"], opt["val"]["val_freq"] = 10**6, 10**6
+    path.write_text(yaml.safe_dump(opt), encoding="utf-8")
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port())}
+    running = []
+    for rank in ("0", "1"):
+        with (tmp_path / f"{rank}.err").open("wb") as err:
+            variables = {**meeting, "RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": ""}
+            words = [sys.executable, str(host.LAUNCHER), "-opt", str(path), "--launcher", "pytorch"]
+            environment = host.environment(**variables)
+            running.append(subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=err))
+    try:
+        until = time.monotonic() + 120
+        while "iter:       2" not in (tmp_path / "0.err").read_text():
+            assert time.monotonic() < until
+            assert running[0].poll() is None, (tmp_path / "0.err").read_text()
+            time.sleep(0.05)
+        running[0].kill()
+        assert running[1].wait(60) == 1
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+    err = (tmp_path / "1.err").read_text()
+    assert err.startswith("mobilesr (rank 1): rank 0 has ended, and training cannot go on without it; ")
+    assert err.count("\n") == 1
+
+
+def test_a_failure_after_the_processes_have_met_is_said_once(tmp_path: Path) -> None:
+    """torch.distributed's own hook for errors would lose it."""
+    make_data(tmp_path)
+    (tmp_path / "float.pth").write_bytes(b"nothing")
+    path = options(tmp_path, "said", 2, model_type="MobileSRModel")
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(_port())]
+    command = [*launcher, host.LAUNCHER, "-opt", path, "--launcher", "pytorch"]
+    done = host.run(*command, cwd=tmp_path, timeout=300, CUDA_VISIBLE_DEVICES="")
+    said = [line for line in host.stated(done) if line.startswith("mobilesr")]
+    assert said == [
+        f"mobilesr: {tmp_path / 'float.pth'} is not a checkpoint, or is damaged; copy or train it again"
+    ]
 
 
 KINDS = {

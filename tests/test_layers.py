@@ -32,7 +32,7 @@ FLOORS = {  # "" is mobilesr_plugin/__init__.py
 }
 # Who may import these packages, and only inside functions.
 HEAVY = {
-    "onnx": ("export/onnx_file.py", "upscaling/field_of_onnx.py"),
+    "onnx": ("export/onnx_file.py", "runtimes.py", "upscaling/field_of_onnx.py"),
     "onnx2tf": ("export/tflite_file.py",),
     "tensorflow": ("bench/node_graphs.py", "export/tflite_file.py", "importers/tensorflow_source.py"),
 }

@@ -1,11 +1,13 @@
 """How train.py and test.py end when something goes wrong.
 
-A stated failure (``MobileSRError``) is one line on stderr and an exit code; Ctrl-C says how to go on;
-so does the end of another process of a distributed run; everything else keeps its traceback.
+A stated failure (``MobileSRError``) is one line on stderr and an exit code; so is a full disk; Ctrl-C says
+how to go on; so does the end of another process of a distributed run; everything else keeps its traceback.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sys
 from types import TracebackType
@@ -13,6 +15,7 @@ from types import TracebackType
 from mobilesr_plugin.errors import DataError, MobileSRError
 from mobilesr_plugin.host.lost_process import lost_process
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _resumable = False
 _starting = True
 
@@ -25,6 +28,7 @@ def install_excepthook(*, resumable: bool) -> None:
     """
     global _resumable, _starting
     _resumable, _starting = resumable, True
+    logging.raiseExceptions = False  # a full disk would print a traceback for each line of the log
     previous = sys.excepthook
     if getattr(previous, "mobilesr", False):
         return
@@ -37,6 +41,11 @@ def install_excepthook(*, resumable: bool) -> None:
         elif isinstance(error, KeyboardInterrupt):
             if _rank() == "0":
                 _say(_interrupted())
+            code = 1
+        elif isinstance(error, OSError) and error.errno in _DISK:
+            _say(
+                f"{error.filename or 'a file of this run'} cannot be written: {error.strerror}; {_to_go_on()}"
+            )
             code = 1
         elif lost := lost_process(error):
             _say(lost)
@@ -93,10 +102,14 @@ def _worth_saying(error: MobileSRError) -> bool:
 
 
 def _interrupted() -> str:
+    return f"interrupted; {_to_go_on()}" if _resumable else "interrupted"
+
+
+def _to_go_on() -> str:
     if not _resumable:
-        return "interrupted"
+        return "make room, then run it again"
     arguments = [argument for argument in sys.argv if argument != "--auto_resume"]
-    return f"interrupted; to continue from the last saved state: python {' '.join(arguments)} --auto_resume"
+    return f"to continue from the last saved state: python {' '.join(arguments)} --auto_resume"
 
 
 def _rank() -> str:
