@@ -27,7 +27,7 @@ from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.data.samples import sample_images
 
 BOUND = 2.2
-TILES, TILE = 100, 160
+TILE = 160  # pixels, of calibration images
 
 NETWORK = """
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -69,7 +69,7 @@ class Took:
     processor: float
 
 
-def prepare(folder: Path) -> list[str]:
+def prepare(folder: Path, tiles: int) -> list[str]:
     """Writes network, checkpoint, options and calibration images; returns the command of the export."""
     (folder / "edsr_arch.py").write_text(NETWORK)
     (folder / "options.yml").write_text(OPTIONS.format(file=folder / "edsr_arch.py"))
@@ -85,7 +85,7 @@ def prepare(folder: Path) -> list[str]:
     (folder / "LR").mkdir()
     pictures = list(sample_images().values())[:-1]  # the last one is noise
     random = np.random.default_rng(0)
-    for number in range(TILES):
+    for number in range(tiles):
         picture = pictures[number % len(pictures)]
         top, left = (int(random.integers(0, side - TILE + 1)) for side in picture.shape[:2])
         cv2.imwrite(str(folder / "LR" / f"{number:03}.png"), picture[top : top + TILE, left : left + TILE])
@@ -125,11 +125,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=3, help="exports of each kind, alternating (default: 3)")
     parser.add_argument("--busy", type=int, default=1, help="busy processes (default: 1)")
+    parser.add_argument("--tiles", type=int, default=100, help="calibration images (default: 100)")
     given = parser.parse_args()
     print(f"{usable_cpus()} CPUs, {given.busy} of them kept busy; seconds on the clock / of processors")
     ratios, costs = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        command = prepare(Path(scratch))
+        command = prepare(Path(scratch), given.tiles)
         for number in range(given.runs):
             quiet = export(command)
             with busy(given.busy):
