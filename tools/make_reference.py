@@ -47,7 +47,8 @@ This page is made from the code by `tools/make_reference.py`. It has the keys th
 BasicSR's option files; an unknown key among them is an error that lists the known ones. `~` is YAML's word
 for none. All other keys are
 [BasicSR's](https://github.com/XPixelGroup/BasicSR/blob/master/docs/Config.md), and the files in `options/`
-show them in use.
+show them in use. Their types and ranges are checked before a run too; an unknown one is a warning, because
+forks have more.
 
 ## import
 
