@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import host_fixtures as host
 import pytest
 import torch
 from networks import seeded_abpn
 
 from mobilesr_plugin import checkpoint
-from mobilesr_plugin.errors import CheckpointError
+from mobilesr_plugin.errors import CheckpointError, DataError
 from mobilesr_plugin.host import failures
 from mobilesr_plugin.host.resuming import _read_state
 from mobilesr_plugin.html_report.report_form import first_problem
@@ -76,6 +77,22 @@ def test_a_full_disk_in_training_is_one_line(
         "mobilesr: experiments/a/a.yml cannot be written: No space left on device; to continue from "
         "the last saved state: python train.py -opt a.yml --auto_resume\n"
     )
+
+
+@pytest.mark.parametrize("kind", ["hr", "lr"])
+def test_a_damaged_image_of_a_basicsr_data_set_is_named(tmp_path: Path, kind: str) -> None:
+    from basicsr.data import build_dataset
+
+    host.make_data(tmp_path)
+    path = tmp_path / kind / "1.png"
+    path.write_bytes(path.read_bytes()[:40])
+    described = host.options(tmp_path)["datasets"]["train"] | {"phase": "train", "scale": 2}
+    dataset = build_dataset(described)
+    assert dataset[0]["lq"].shape == (3, 16, 16)
+    with pytest.raises(DataError) as told:
+        dataset[1]
+    small, large = tmp_path / "lr" / "1.png", tmp_path / "hr" / "1.png"
+    assert str(told.value) == f"{small}, {large}: an image of 40 bytes is damaged; get it again"
 
 
 REPORT: dict[str, Any] = {
