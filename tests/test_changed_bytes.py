@@ -88,9 +88,10 @@ def test_a_damaged_image_of_a_basicsr_data_set_is_named(tmp_path: Path, kind: st
     path.write_bytes(path.read_bytes()[:40])
     described = host.options(tmp_path)["datasets"]["train"] | {"phase": "train", "scale": 2}
     dataset = build_dataset(described)
-    assert dataset[0]["lq"].shape == (3, 16, 16)
+    order = [Path(pair["lq_path"]).stem for pair in dataset.paths]
+    assert dataset[order.index("0")]["lq"].shape == (3, 16, 16)
     with pytest.raises(DataError) as told:
-        dataset[1]
+        dataset[order.index("1")]
     small, large = tmp_path / "lr" / "1.png", tmp_path / "hr" / "1.png"
     assert str(told.value) == f"{small}, {large}: an image of 40 bytes is damaged; get it again"
 
