@@ -189,6 +189,7 @@ WITHOUT_DEMO = {
 MAKE = {
     "make demo": "\ndemo:",
     "make test": "\ntest:",
+    "make test-faults": "\ntest-faults:",
     "make bench": "\nbench:",
     'make bench-sesr DATA="Set5/HR Set14/HR Urban100_first20/HR"': "\nbench-sesr:",
     'make bench-parity DATA="Set5/HR Set14/HR DIV2K_valid_crop256/HR Urban100_first20/HR"': "\nbench-parity:",

@@ -35,7 +35,7 @@ def before_basicsr() -> None:
 
 def after_basicsr() -> None:
     """Repair BasicSR's functions, then register the plugin's networks, data set and models."""
-    from mobilesr_plugin.host import distributed, loading, options_entry, prefetch, resuming, saving
+    from mobilesr_plugin.host import distributed, images, loading, options_entry, prefetch, resuming, saving
 
     options_entry.wrap_parse_options()
     resuming.repair_load_resume_state()
@@ -46,6 +46,7 @@ def after_basicsr() -> None:
     saving.repair_save_training_state()
     loading.repair_load_network()
     prefetch.repair_prefetch_generator()
+    images.repair_damaged_images()
     pending.run_when_possible(register)
 
 

@@ -46,11 +46,13 @@ def run(source: Path, folder: Path, name: str, rounds: int, seed: int) -> Row:
         if not work.exists():
             shutil.copytree(source, work)
         row.rounds += 1
-        server.run_for(Task(words, work, LIMIT), generator.uniform(0, takes))
+        killed = server.killed_after(Task(words, work, LIMIT), generator.uniform(0, takes))
         found = whole.problems(whole.visible(work / "made"))
         if number % _RERUN_AFTER == _RERUN_AFTER - 1 or number == rounds - 1:
             found += _rerun(words, work, expected, row)
-        if found:
+        if not killed and not found:
+            shutil.rmtree(work)  # it was quicker; the next round begins anew
+        elif found:
             row.losses += 1
             row.notes += [f"round {number} of {name}, in {work}: {problem}" for problem in found]
         elif number % _RERUN_AFTER == _RERUN_AFTER - 1:

@@ -91,17 +91,18 @@ def run(task: Task) -> Outcome:
     return outcome
 
 
-def run_for(task: Task, seconds: float) -> None:
-    """Runs one task, and kills it and its children after so many seconds if it has not ended."""
+def killed_after(task: Task, seconds: float) -> bool:
+    """Runs one task, and kills it and its children after so many seconds; False if it was quicker."""
     pid = _fork(task)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if os.waitpid(pid, os.WNOHANG)[0]:
             _end_group(pid)
-            return
+            return False
         time.sleep(_POLL)
     _end_group(pid)
     os.waitpid(pid, 0)
+    return True
 
 
 def _end_group(pid: int) -> None:
