@@ -191,6 +191,7 @@ MAKE = {
     "make test": "\ntest:",
     "make test-faults": "\ntest-faults:",
     "make bench": "\nbench:",
+    "make bench-real-size": "\nbench-real-size:",
     'make bench-sesr DATA="Set5/HR Set14/HR Urban100_first20/HR"': "\nbench-sesr:",
     'make bench-parity DATA="Set5/HR Set14/HR DIV2K_valid_crop256/HR Urban100_first20/HR"': "\nbench-parity:",
     "make bench-accuracy DATA=../shared/data REFERENCE=../shared/reference": "\nbench-accuracy:",
