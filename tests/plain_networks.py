@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from networks import seeded, seeded_abpn, seeded_sesr
 from torch import nn
@@ -77,3 +78,15 @@ PLAIN_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     },
     "every layer": every_layer,
 }
+
+# What `make test` converts; `make test-slow` converts the others.
+QUICK = {
+    "ABPN x3",
+    "ABPN bilinear",
+    "SESR M5 x2",
+    "SRVGGNetCompact prelu",
+    "ECBSR luma",
+    "MSRResNet x4",
+    "every layer",
+}
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PLAIN_NETWORKS]

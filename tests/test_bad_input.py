@@ -326,6 +326,7 @@ def test_a_read_only_disk(
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_paths_with_spaces_line_breaks_and_other_letters(
     folder: Path,
     exported: Export,
@@ -374,11 +375,15 @@ def test_paths_with_spaces_line_breaks_and_other_letters(
     ("limit", "arguments", "kept"),
     [
         (20_000, "export --ckpt good.pth --size 24x32 --out new", []),
-        (3_000, "import srvgg srvgg.pth --out new.pth", []),
-        (20_000, "report exported --no-latency --data hr --out new.html", []),
-        (100, "bench accuracy --model good.pth --data hr --out new.json", []),
+        pytest.param(3_000, "import srvgg srvgg.pth --out new.pth", [], marks=pytest.mark.slow),
+        pytest.param(
+            20_000, "report exported --no-latency --data hr --out new.html", [], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            100, "bench accuracy --model good.pth --data hr --out new.json", [], marks=pytest.mark.slow
+        ),
         (3_000, "data options --out new", ["abpn_x2.yml"]),  # the next file is larger
-        (40_000, "data demo --out new --scale 3", []),
+        pytest.param(40_000, "data demo --out new --scale 3", [], marks=pytest.mark.slow),
     ],
     ids=lambda value: value.split(" --")[0] if isinstance(value, str) else "",
 )
@@ -448,6 +453,7 @@ def test_ctrl_c_in_a_report(folder: Path, exported: Export, tmp_path: Path) -> N
     assert not list(scratch.glob("tmp*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_demo_set(folder: Path, exported: Export, tmp_path: Path) -> None:
     """What was finished stays, and the next run completes it."""
     work = prepared(folder, exported, tmp_path)

@@ -290,7 +290,7 @@ def broken(ckpt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["bare/models/net.pth"], ["good"], {}, CheckpointError, "does not describe its network"),
         (["missing.tflite"], ["good"], {}, DataError, "missing.tflite cannot be read"),
         (["noise.tflite"], ["good"], {}, DataError, "noise.tflite is not a TFLite file"),
-        (["missing.onnx"], ["good"], {}, DataError, "missing.onnx is not an ONNX file"),
+        (["missing.onnx"], ["good"], {}, DataError, "missing.onnx cannot be read: No such file"),
         (["model.txt"], ["good"], {}, OptionError, "model.txt is no .pth, .onnx or .tflite file"),
     ],
 )

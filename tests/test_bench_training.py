@@ -26,6 +26,7 @@ def pairs(tmp_path: Path) -> list[object]:
     return ["--gt", tmp_path / "hr", "--lq", tmp_path / "lr", "--scale", 2, "--batch", 2, "--patch", 8]
 
 
+@pytest.mark.slow
 def test_trainings_run_in_turn_and_are_compared(pairs: list[object], tmp_path: Path) -> None:
     """The real train.py, for int8; the cache of decoded images goes nowhere near the data."""
     before = sorted(tmp_path.rglob("*"))
@@ -41,6 +42,7 @@ def test_trainings_run_in_turn_and_are_compared(pairs: list[object], tmp_path: P
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_data_sets_are_compared(pairs: list[object]) -> None:
     done = command("dataset", *pairs, "--runs", 3)
     assert done.returncode == 0, done.stderr

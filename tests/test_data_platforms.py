@@ -54,7 +54,7 @@ HIDDEN = (
 # Run in a fresh process. Other packages are imported first: their Windows side is theirs to test.
 WINDOWS_LIKE = """
 import json, os, sys
-import basicsr, cv2, lmdb, numpy, scipy, skimage, torch, yaml
+import basicsr, cv2, lmdb, numpy, psutil, scipy, skimage, torch, yaml
 from pathlib import Path
 
 modules, names, hr, out = json.loads(sys.argv[1])

@@ -114,6 +114,7 @@ def test_a_process_that_is_killed_ends_the_other_with_one_line(tmp_path: Path) -
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_processes_have_met_is_said_once(tmp_path: Path) -> None:
     """torch.distributed's own hook for errors would lose it."""
     make_data(tmp_path)
@@ -141,7 +142,7 @@ KINDS = {
 
 @pytest.mark.parametrize(
     "kind",
-    ["float", "qat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("compiled", "observed"))],
+    ["qat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("float", "compiled", "observed"))],
 )
 def test_two_processes_give_the_result_of_one(tmp_path: Path, kind: str) -> None:
     make_data(tmp_path)

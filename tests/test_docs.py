@@ -316,6 +316,7 @@ def test_every_command_is_covered() -> None:
     assert not known - {command for _, command in shown}, "no document shows these any more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUN)
 def test_command_runs(workspace: Workspace, command: str) -> None:
     done = workspace.result(command)
@@ -323,6 +324,7 @@ def test_command_runs(workspace: Workspace, command: str) -> None:
     assert RUN[command] in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_commands_on_missing_data_say_how_to_make_it(tmp_path: Path) -> None:
     folder = with_scripts(tmp_path)
     with ThreadPoolExecutor(2) as pool:
@@ -407,6 +409,7 @@ def test_other_commands() -> None:
 # Snippets
 
 
+@pytest.mark.slow
 def test_snippet_of_export_gives_the_devices_pixels(workspace: Workspace) -> None:
     export = next(command for command in RUN if "demo_abpn_x3_qat" in command)
     assert workspace.result(export).returncode == 0
@@ -420,6 +423,7 @@ def test_snippet_of_export_gives_the_devices_pixels(workspace: Workspace) -> Non
     assert np.array_equal(read_image(workspace.folder / "chelsea_x3.png"), device(image[None])[0])
 
 
+@pytest.mark.slow
 def test_snippet_of_android_reads_the_contract(workspace: Workspace) -> None:
     export = next(command for command in RUN if "demo_abpn_x3_qat" in command)
     assert workspace.result(export).returncode == 0
@@ -568,6 +572,7 @@ def test_option_keys(file: str, head: str, block: type) -> None:
     assert {key: tuple(v) if isinstance(v, list) else v for key, v in rows.items()} == fields
 
 
+@pytest.mark.slow
 def test_fields_of_the_report(workspace: Workspace) -> None:
     export = next(command for command in RUN if "demo_abpn_x3_qat" in command)
     assert workspace.result(export).returncode == 0

@@ -178,7 +178,7 @@ def test_allowed_values_are_those_of_the_code() -> None:
     page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     assert "| `ranges` | text; learned, frozen | `learned` |" in page
     assert "| `percentile` | number; above 50 and at most 100 | `99.999` |" in page
-    assert "| `threads` | integer; at least 1 | `2` |" in page
+    assert "| `threads` | integer, `~`; at least 1 | `~` |" in page
 
 
 # README

@@ -295,6 +295,7 @@ def test_unwritable_output(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [

@@ -132,6 +132,7 @@ def test_option_files_without_a_network(tmp_path: Path, text: str) -> None:
         checkpoint.restore(ckpt, tmp_path / "own.yml")
 
 
+@pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     write_network(tmp_path / "own_of_commands.py", "OwnOfCommands")
     ckpt = write_checkpoint(tmp_path / "models", "OwnOfCommands", described=True)

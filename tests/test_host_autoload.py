@@ -124,8 +124,8 @@ def test_checkout_does_not_shadow_basicsr() -> None:
     ("autoload", "imports"),
     [
         ("1", "import basicsr"),
-        ("1", "import mobilesr_plugin.archs.abpn_arch"),
-        ("1", "import mobilesr_plugin.models"),
+        pytest.param("1", "import mobilesr_plugin.archs.abpn_arch", marks=pytest.mark.slow),
+        pytest.param("1", "import mobilesr_plugin.models", marks=pytest.mark.slow),
         ("0", "import mobilesr_plugin; mobilesr_plugin.register(); mobilesr_plugin.register()"),
     ],
 )

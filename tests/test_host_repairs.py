@@ -45,6 +45,7 @@ def resume_options(folder: Path, **changes: Any) -> dict[str, Any]:
 # torchvision
 
 
+@pytest.mark.slow
 def test_import_without_the_repair_fails_where_the_fault_is(tmp_path: Path) -> None:
     code = "import torchvision.transforms.functional_tensor"
     without = run("-c", code, cwd=tmp_path, MOBILESR_AUTOLOAD="0")
@@ -238,6 +239,7 @@ def test_prefetcher_hands_over_errors_and_ends() -> None:
     assert [isinstance(item, torch.Tensor) for item in taken] == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repaired", [False, True])
 def test_prefetcher_is_no_longer_at_work_when_python_ends(tmp_path: Path, repaired: bool) -> None:
     """A thread that is in a kernel of torch all the time, which without the repair aborts the process."""

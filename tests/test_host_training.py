@@ -93,6 +93,7 @@ def test_launcher_debug_and_overrides_without_the_hook(tmp_path: Path) -> None:
     assert not (ROOT / "experiments/debug_tiny").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_train_over_gloo(tmp_path: Path) -> None:
     make_data(tmp_path)
     process = run(

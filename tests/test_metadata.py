@@ -114,6 +114,7 @@ def test_files_without_one(exported: Export, tmp_path: Path) -> None:
         read_contract(foreign)
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_names_no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ckpt = save_checkpoint(tmp_path / "models" / "net_g_latest.pth", 2, quantized=True)
     convert = TensorFlowModel.int8_file

@@ -187,6 +187,7 @@ def test_batches_in_uint8(tmp_path: Path) -> None:
     assert model.net_g.conv_last.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_training_goes_on(tmp_path: Path) -> None:
     host.make_data(tmp_path)
     changes = {"model_type": "MobileSRModel", "speed": {"compile": True}, "network_g": NETWORK}

@@ -115,6 +115,7 @@ def test_wheel_has_the_package_and_nothing_else(built: dict[str, Path]) -> None:
         assert licence == (ROOT / "LICENSE").read_bytes()
 
 
+@pytest.mark.slow
 def test_sdist_makes_the_same_wheel_as_the_checkout(
     source: Path, built: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_version_is_in_one_place() -> None:
 # In a clean environment
 
 
+@pytest.mark.slow
 def test_installed_commands(clean: Path, tmp_path: Path) -> None:
     where = "import mobilesr_plugin; print(mobilesr_plugin.__file__)"
     assert str(clean.parent) in run(clean / "python", "-c", where, cwd=tmp_path)
@@ -179,6 +181,7 @@ def test_installed_commands(clean: Path, tmp_path: Path) -> None:
     assert "--ckpt" in run(clean / "mobilesr-export", "--help", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_installed_option_files(clean: Path, tmp_path: Path) -> None:
     said = run(clean / "mobilesr", "data", "options", "--out", "options", cwd=tmp_path).splitlines()
     written = {
@@ -194,11 +197,13 @@ def test_installed_option_files(clean: Path, tmp_path: Path) -> None:
     assert "train_HR_sub.lmdb does not exist; make it with `mobilesr data demo`" in told
 
 
+@pytest.mark.slow
 def test_installed_demo_data(clean: Path, tmp_path: Path) -> None:
     said = run(clean / "mobilesr", "data", "demo", "--scale", "3", cwd=tmp_path)
     assert said.splitlines()[-1] == "datasets/demo/valid_LR_bicubic/X3: 4 images, made"
 
 
+@pytest.mark.slow
 def test_installed_hook_and_templates(clean: Path, tmp_path: Path) -> None:
     code = (
         "import basicsr; from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY\n"
@@ -209,6 +214,7 @@ def test_installed_hook_and_templates(clean: Path, tmp_path: Path) -> None:
     assert run(clean / "python", "-c", code, cwd=tmp_path).strip().endswith(f"True True {sorted(TEMPLATES)}")
 
 
+@pytest.mark.slow
 def test_installed_package_is_typed(clean: Path, tmp_path: Path) -> None:
     """A type checker takes the annotations of the installed package."""
     (tmp_path / "user.py").write_text(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from networks import calibrated, noise, seeded, tensor
-from plain_networks import PLAIN_NETWORKS, EveryLayer
+from plain_networks import NAMES, PLAIN_NETWORKS, EveryLayer
 from test_graph import Namesakes
 from test_models import options as qat_options
 from test_models import train
@@ -57,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
     return build
 
 
-@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_simplifying_keeps_the_function(name: str) -> None:
     network = PLAIN_NETWORKS[name]()
     image = tensor(noise(15, 21)[:, :, : getattr(network, "num_in_ch", 3)])
@@ -65,7 +65,7 @@ def test_simplifying_keeps_the_function(name: str) -> None:
         assert (simplify(trace(network))(image) - network(image)).abs().max() < 2e-5
 
 
-@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_operator_and_number_arrives(built: Callable[[str], Built], name: str) -> None:
     graph, any_size, one_size = built(name)
     assert audit(any_size, graph) == []
@@ -78,7 +78,7 @@ def test_every_operator_and_number_arrives(built: Callable[[str], Built], name: 
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_device_gives_the_bytes_of_validation(
     built: Callable[[str], Built], name: str, kernels: str
 ) -> None:

@@ -86,13 +86,16 @@ def mean_psnr(run: object, pairs: Pairs, name: str, protocol: str) -> float:
     return float(np.mean(scores))
 
 
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize(
+    "name", [name if name == "Set5" else pytest.param(name, marks=pytest.mark.slow) for name in FLOAT]
+)
 def test_float_reproduces_the_published_figures(published: ABPN, pairs: Pairs, name: str) -> None:
     run = network_runner(published)
     for protocol, expected in zip(("rgb_crop1", "y_crop_scale"), FLOAT[name], strict=True):
         assert mean_psnr(run, pairs, name, protocol) == pytest.approx(expected, abs=0.002)
 
 
+@pytest.mark.slow
 def test_post_training_quantization_beats_the_published_file(quantized: Graph, pairs: Pairs) -> None:
     run = network_runner(IntegerNetwork(quantized))
     reached = {name: mean_psnr(run, pairs, name, "rgb_crop1") for name in PUBLISHED_PTQ}

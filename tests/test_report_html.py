@@ -416,6 +416,7 @@ def test_folders_without_a_report(exported: Export, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("report.html"))
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written(experiment: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     arguments = ("--no-latency", "--data", experiment.parent.parent / "Second", "--out")

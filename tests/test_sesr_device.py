@@ -99,7 +99,7 @@ def test_folding_the_offset_keeps_the_function(activation: str, channels: int) -
     assert difference.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("io", ["uint8", "float32"])
+@pytest.mark.parametrize("io", ["uint8", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_whole_export(tmp_path: Path, io: str) -> None:
     """A ReLU network for int8 that was trained from a PReLU one in float: both are exported."""
     trained_from = {"type": "SESR", "variant": "M5", "upscale": 2}

@@ -22,7 +22,7 @@ import torch
 from host_fixtures import environment
 from networks import calibrated, noise, seeded_sesr
 from PIL import Image, ImageCms
-from plain_networks import PLAIN_NETWORKS
+from plain_networks import NAMES, PLAIN_NETWORKS
 from test_export import SIZE, Export, exported  # noqa: F401  (a fixture)
 from torch import nn
 
@@ -143,7 +143,7 @@ def test_tiles_give_the_pixels_of_the_whole_image(
         assert_tiles_are_exact(file)
 
 
-@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_tiles_are_exact_for_every_network(name: str) -> None:
     network = PLAIN_NETWORKS[name]()
     integer = IntegerNetwork(lower(calibrated(network)))
@@ -501,6 +501,7 @@ def limited(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(model: Path, tmp_path: Path) -> None:
     """A file may not grow beyond 40 kB: the small result is kept, of the large one nothing is left."""
     save(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
@@ -516,6 +517,7 @@ def test_a_disk_that_fills_up(model: Path, tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["a_x3.png"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_whole_files_only(model: Path, tmp_path: Path) -> None:
     for index in range(200):
         save(tmp_path / f"{index:03d}.png", noise(100, 100, index))

@@ -478,6 +478,7 @@ def test_segments_of_another_job_are_not_used(tmp_path: Path) -> None:
     assert len(read(target)) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_segments_and_the_next_run_goes_on(
     model: Path,  # noqa: F811
     tmp_path: Path,
