@@ -43,7 +43,7 @@ def cgroup_quota(root: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> float | None
     https://docs.kernel.org/scheduler/sched-bwc.html (``cpu.cfs_quota_us``).
     """
     try:
-        named = [line.split(":", 2) for line in own.read_text().splitlines()]
+        named = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
     except OSError:
         named = []
     quotas = []
@@ -80,7 +80,7 @@ def _ratio(quota: str, period: str) -> float | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

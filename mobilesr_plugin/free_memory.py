@@ -23,5 +23,9 @@ def free_memory(cgroups: Path = _CGROUPS) -> int:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         with contextlib.suppress(OSError, ValueError):  # none, or "max"
-            free = min(free, int((cgroups / limit).read_text()) - int((cgroups / used).read_text()))
+            free = min(
+                free,
+                int((cgroups / limit).read_text(encoding="utf-8"))
+                - int((cgroups / used).read_text(encoding="utf-8")),
+            )
     return max(0, free)

@@ -169,7 +169,7 @@ def _probed_scale(path: Path, runner: TFLiteRunner | OnnxRunner) -> int:
 def _checkpoint_in_report(path: Path, sha256: str) -> str | None:
     """Returns the checkpoint's sha256 if the export's report lies beside the file and is about it."""
     try:
-        report = json.loads((path.parent / "report.json").read_text())
+        report = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
         if any(file["sha256"] == sha256 for file in report["files"]):
             return str(report["source"]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -34,7 +34,7 @@ def read_options(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        opt = yaml.safe_load(path.read_text())
+        opt = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

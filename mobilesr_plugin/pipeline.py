@@ -129,12 +129,12 @@ def export(
             files=[describe_file(path) for path in sorted(unfinished.iterdir())],
             seconds=time.perf_counter() - started,
         )
-        (unfinished / model_card.FILE).write_text(model_card.markdown(content))
+        (unfinished / model_card.FILE).write_text(model_card.markdown(content), encoding="utf-8")
         content["files"].append(describe_file(unfinished / model_card.FILE))
-        (unfinished / REPORT).write_text(json.dumps(content, indent=2) + "\n")
-        (unfinished / "report.md").write_text(report.markdown(content))
+        (unfinished / REPORT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (unfinished / "report.md").write_text(report.markdown(content), encoding="utf-8")
         if problems:
-            (unfinished / UNVERIFIED).write_text("\n".join(problems) + "\n")
+            (unfinished / UNVERIFIED).write_text("\n".join(problems) + "\n", encoding="utf-8")
         publish(unfinished, folder)
     if problems:
         raise VerificationError(f"{problems[0]}; the files in {folder} are marked {UNVERIFIED}")

@@ -283,6 +283,7 @@ def test_tables(files: Path) -> None:
     assert "- abpn_fixed.tflite: DEPTH_TO_SPACE: Unsupported opType" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -118,6 +118,7 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_plot(tmp_path: Path) -> None:
     names = ("nodes.md", "nodes.json", "nodes.png", "nodes.svg")
     options = ["--size", "12x16", "--channels", CHANNELS, "--scale", SCALE, "--threads", 1, "--runs", 3]

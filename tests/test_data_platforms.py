@@ -101,6 +101,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_data_training_and_upscaling_without_posix(tmp_path: Path) -> None:
     hr = hr_folder(tmp_path / "hr", count=2, height=260, width=280)
     hidden = json.dumps([sorted(MODULES - {"posix"}), HIDDEN, str(hr), str(tmp_path)])

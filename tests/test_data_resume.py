@@ -71,6 +71,7 @@ def living(group: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_training_set_goes_on(tmp_path: Path, workers: int) -> None:
     hr, out = hr_folder(tmp_path / "hr", count=6), tmp_path / "out"

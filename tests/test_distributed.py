@@ -81,6 +81,7 @@ def saved(folder: Path, name: str) -> dict[str, Any]:
     return torch.load(folder / f"experiments/{name}/models/net_g_{ITERATIONS}.pth", weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_other_with_one_line(tmp_path: Path) -> None:
     """Started as torchrun starts them, but without its agent, which would end the other one itself."""
     make_data(tmp_path)

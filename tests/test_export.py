@@ -144,7 +144,8 @@ def test_a_difference_is_traced_to_its_layer(exported: Export, kernels: str) -> 
     assert 0 < found.mismatched <= 40 * 44 < found.values
 
 
-@pytest.mark.parametrize("io", ["int8", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["int8", "float32"])
 def test_other_ends(exported: Export, io: str) -> None:
     usual, other = exported(3), exported(3, io=io)
     image = noise(48, 64)[None]

@@ -55,6 +55,7 @@ def test_import_without_the_repair_fails_where_the_fault_is(tmp_path: Path) -> N
     assert after.returncode == 0, after.stderr
 
 
+@pytest.mark.slow
 def test_cuda_torchvision_beside_cpu_torch(tmp_path: Path) -> None:
     without = run("-c", "import torchvision", cwd=tmp_path)
     if "operator torchvision::nms does not exist" not in without.stderr:

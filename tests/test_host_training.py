@@ -25,6 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
+@pytest.mark.slow
 def test_installed_train_writes_under_the_working_directory(trained: Path) -> None:
     models = sorted(path.name for path in (trained / "experiments/tiny/models").iterdir())
     assert models == ["net_g_2.pth", "net_g_4.pth", "net_g_latest.pth"]
@@ -58,6 +59,7 @@ def test_auto_resume_continues_on_cpu(trained: Path) -> None:
     assert (trained / "experiments/tiny/models/net_g_6.pth").is_file()
 
 
+@pytest.mark.slow
 def test_installed_test_script_writes_under_the_working_directory(trained: Path) -> None:
     options = write_options(
         trained,

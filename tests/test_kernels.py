@@ -214,7 +214,7 @@ def test_abpn(upscale: int, kernels: str) -> None:
 
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("upscale", [2, 4])
-@pytest.mark.parametrize("variant", ["M5", "XL"])
+@pytest.mark.parametrize("variant", ["M5", pytest.param("XL", marks=pytest.mark.slow)])
 def test_sesr(variant: str, upscale: int, kernels: str) -> None:
     graph, content = sesr(variant, upscale)
     for height, width in ((24, 37), (7, 11), (1, 1)):

@@ -104,6 +104,7 @@ def test_post_training_quantization_beats_the_published_file(quantized: Graph, p
         assert reached[name] >= published - 0.02, name
 
 
+@pytest.mark.slow
 def test_the_device_equals_validation_on_every_picture(
     quantized: Graph, pairs: Pairs, tmp_path: Path
 ) -> None:

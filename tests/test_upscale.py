@@ -129,7 +129,7 @@ def test_windows_keep_each_place_once_and_far_from_inner_borders(
         assert window.stop == length or window.stop - window.last >= radius
 
 
-@pytest.mark.parametrize("upscale", [2, 3, 4])
+@pytest.mark.parametrize("upscale", [3, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (2, 4))])
 @pytest.mark.parametrize("kind", ["int8.tflite", "fp32.tflite", "fp16.tflite", "qdq.onnx", ".onnx", ".pth"])
 def test_tiles_give_the_pixels_of_the_whole_image(
     folder: Callable[[int], Path], upscale: int, kind: str

@@ -518,9 +518,8 @@ def test_ctrl_c_keeps_finished_segments_and_the_next_run_goes_on(
 # Failures
 
 
-@pytest.mark.parametrize(
-    "size", [20_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (5_000, 70_000))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [5_000, 20_000, 70_000])
 def test_a_disk_that_fills_up(model: Path, tmp_path: Path, size: int) -> None:  # noqa: F811
     """In the first frames of a segment, where closing the file fails once more, and later."""
     source = write_video(tmp_path / "a.mp4", images(150))

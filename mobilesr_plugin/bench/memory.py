@@ -62,7 +62,7 @@ def _measure_here(
 
             assert interpreter
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM to VmRSS
     runnable = open_runnable(path, size, threads=threads, kernels=kernels, opt_path=opt_path)
     for _ in range(RUNS):
         runnable.run()
@@ -72,7 +72,9 @@ def _measure_here(
 def _status(name: str) -> int:
     """Returns a figure of this process in bytes; see proc(5)."""
     (line,) = (
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"{name}:")
     )
     return int(line.split()[1]) * 1024
 

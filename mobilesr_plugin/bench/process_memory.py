@@ -50,13 +50,13 @@ def _family(pid: int) -> list[int]:
     for member in members:
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{member}/task").iterdir():
-                members += map(int, (task / "children").read_text().split())
+                members += map(int, (task / "children").read_text(encoding="utf-8").split())
     return members
 
 
 def _held(pid: int) -> int:
     kinds = ("Pss_Anon:", "Pss_Shmem:")
     with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
         return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(kinds))
     return 0

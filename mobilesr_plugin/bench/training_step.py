@@ -164,7 +164,7 @@ def peak_memory(step: Callable[[], object]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = [event for event in events if event.get("name") == "[memory]"]
     held = peak = 0
     for change in sorted(changes, key=lambda event: event["ts"]):

@@ -86,7 +86,11 @@ def find_subject(folder: Path) -> Subject:
     experiment = above if (above / "models").is_dir() else None
     log = above.parent.parent / "tb_logger" / above.name
     marked = export / UNVERIFIED
-    problems = tuple(marked.read_text().splitlines()) if marked.is_file() else tuple(report["problems"])
+    problems = (
+        tuple(marked.read_text(encoding="utf-8").splitlines())
+        if marked.is_file()
+        else tuple(report["problems"])
+    )
     if not problems and not report["verified"]:
         problems = ("report.json says that the export was not verified",)
     missing = [file["name"] for file in report["files"] if not (export / file["name"]).is_file()]

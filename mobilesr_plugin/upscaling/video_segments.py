@@ -81,7 +81,7 @@ class Segments:
 
     def _kept(self) -> list[int]:
         try:
-            listed = json.loads(self._list.read_text())
+            listed = json.loads(self._list.read_text(encoding="utf-8"))
             frames = [int(count) for count in listed["frames"]]
             if listed["job"] == self._job and all(self._path(n).is_file() for n in range(len(frames))):
                 return frames
