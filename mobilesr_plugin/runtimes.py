@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +9,11 @@ import numpy as np
 
 from mobilesr_plugin.cpus import usable_cpus
 from mobilesr_plugin.errors import DataError, MissingExtraError, OptionError
+from mobilesr_plugin.native_output import silenced_native_output
 from mobilesr_plugin.options import KERNELS
 from mobilesr_plugin.tflite_probe import check_survives
 
 _PIXEL_TYPES = (np.uint8, np.int8, np.float32)
-_STDERR = threading.RLock()  # held by the thread that has put something else in place of standard error
 
 
 class TFLiteRunner:
@@ -271,24 +266,3 @@ def _decode(values: np.ndarray) -> np.ndarray:
         case np.int8:
             return values.view(np.uint8) ^ 0x80
     return to_uint8(values)
-
-
-@contextlib.contextmanager
-def silenced_native_output() -> Iterator[None]:
-    """Drops what native libraries write to standard error, past Python.
-
-    TFLite and TensorFlow announce themselves there on every start. Threads wait for each other here: one
-    that came while another was inside would put back what that one had put there.
-    """
-    with _STDERR:
-        sys.stderr.flush()
-        saved = os.dup(2)
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, 2)
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(null)

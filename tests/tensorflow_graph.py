@@ -19,7 +19,7 @@ from mobilesr_plugin.graph.ops import (
     Repeat,
     ResizeBilinear,
 )
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 
 def int8_file(graph: Graph, size: tuple[int, int] | None = None) -> bytes:

@@ -13,7 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "mobilesr_plugin"
 
 FLOORS = {  # "" is mobilesr_plugin/__init__.py
-    **dict.fromkeys(["errors", "atomic_file", "colour", "cpus", "free_memory", "torch_files", ""], 0),
+    **dict.fromkeys(
+        ["errors", "atomic_file", "colour", "cpus", "free_memory", "native_output", "torch_files", ""], 0
+    ),
     **dict.fromkeys(["options", "option_files", "side_by_side", "extensions", "registered"], 1),
     **dict.fromkeys(["host", "versions", "processor", "tflite_probe"], 1),
     **dict.fromkeys(["archs", "config", "data", "graph"], 2),

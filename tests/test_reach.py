@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 from mobilesr_plugin.upscaling.field_of_tflite import field_of_tflite
 from mobilesr_plugin.upscaling.reach import NotTileableError
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 
 def test_native_output_is_dropped_and_what_follows_is_not(capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mobilesr_plugin.errors import ExportError, MissingExtraError, OptionError
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 IMAGE_CHANNELS = 3
 GROUPS = 4

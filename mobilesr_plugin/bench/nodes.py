@@ -16,7 +16,7 @@ from mobilesr_plugin.bench.delegation import kernels_of
 from mobilesr_plugin.bench.node_graphs import Candidate, candidates, convert
 from mobilesr_plugin.bench.rounds import Progress, alternate, check_runs
 from mobilesr_plugin.errors import OptionError
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 from mobilesr_plugin.tflite_model import TFLiteModel
 
 BASE = "conv 3x3"

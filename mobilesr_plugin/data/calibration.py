@@ -11,6 +11,7 @@ import numpy as np
 from mobilesr_plugin.data.images import list_images, read_image
 from mobilesr_plugin.data.lmdb_store import is_complete, read_meta_info
 from mobilesr_plugin.errors import DataError
+from mobilesr_plugin.native_output import silenced_native_output
 
 if TYPE_CHECKING:
     from mobilesr_plugin.data.bicubic import ImageU8
@@ -68,7 +69,8 @@ def _from_lmdb(source: Path, scale: int, limit: int, seed: int) -> list[ImageU8]
         ):
             for index in _spread(len(keys), limit, seed):
                 data = transaction.get(keys[index].encode("ascii"))
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+                with silenced_native_output():  # libpng tells of damage on standard error, too
+                    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
                 if image is None:
                     raise DataError(f"calibration: {source}: {keys[index]} is missing or damaged")
                 images.append(np.ascontiguousarray(image[:, :, ::-1]))

@@ -21,7 +21,7 @@ from mobilesr_plugin.errors import ExportError, MissingExtraError
 from mobilesr_plugin.export.float_ends import through_float
 from mobilesr_plugin.export.onnx_file import INPUT, OUTPUT
 from mobilesr_plugin.graph.ops import QParams
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 Size = tuple[int, int]
 

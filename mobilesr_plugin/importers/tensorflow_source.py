@@ -20,7 +20,7 @@ import numpy as np
 
 from mobilesr_plugin.errors import CheckpointError, MissingExtraError
 from mobilesr_plugin.importers.original import Judge
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 _ALLOWED = "a SavedModel's folder, its variables folder, or the path before .index"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesr_plugin.data.images import UnreadableImageError
-from mobilesr_plugin.runtimes import silenced_native_output
+from mobilesr_plugin.native_output import silenced_native_output
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def run(source: Path, folder: Path, name: str, rounds: int, seed: int) -> Row:
     row = Row(f"full disk, {name}")
     started = time.monotonic()
     folder.mkdir()
-    shim = library(folder)
+    # LD_PRELOAD separates its libraries by spaces, which the folders of scenarios have.
+    shim = library(Path(tempfile.mkdtemp(prefix="no-space-")))
     if shim is None:
         row.notes.append(f"{name} was left out: there is no C compiler")
         return row
