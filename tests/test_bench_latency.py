@@ -253,6 +253,7 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
 
 
+@pytest.mark.slow
 def test_json_has_everything(files: Path) -> None:
     given = [files / name for name in ("abpn_fixed.tflite", "abpn.onnx", "abpn.pth")]
     done = bench(*given, "--size", "24x32", "--runs", "3", "--threads", "1", "--per-op", "--json")

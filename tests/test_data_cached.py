@@ -294,6 +294,7 @@ def test_a_file_is_made_once_and_anew_when_the_data_change(tmp_path: Path) -> No
     assert len(list((tmp_path / "else/where").glob("*.images"))) == 1
 
 
+@pytest.mark.slow
 def test_another_process_maps_the_same_file(lmdbs: Path) -> None:
     opt = options(lmdbs)
     store = build_dataset(opt)._store

@@ -440,6 +440,7 @@ def test_snippet_of_android_reads_the_contract(workspace: Workspace) -> None:
     assert sorted(keys.split()) == sorted(documented)
 
 
+@pytest.mark.slow
 def test_snippet_of_training_registers() -> None:
     (snippet,) = blocks("docs/training.md", "python")
     check = "from basicsr.utils.registry import MODEL_REGISTRY; assert 'QATSRModel' in MODEL_REGISTRY"

@@ -265,6 +265,7 @@ def test_a_file_that_differs_is_kept_and_marked(tmp_path: Path, monkeypatch: pyt
     assert not (folder / "UNVERIFIED").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     ckpt = save_checkpoint(tmp_path / "models" / "net_g_latest.pth", 2, quantized=True)
     command = [sys.executable, "-m", "mobilesr_plugin.cli", "export", "--ckpt", str(ckpt)]
@@ -287,6 +288,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_unwritable_output(tmp_path: Path) -> None:
     ckpt = save_checkpoint(tmp_path / "net.pth", 2, quantized=True)
     (tmp_path / "file").write_text("")

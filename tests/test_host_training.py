@@ -81,6 +81,7 @@ def test_installed_test_script_writes_under_the_working_directory(trained: Path)
     assert list((trained / "results/tiny").glob("test_tiny_*.log"))
 
 
+@pytest.mark.slow
 def test_launcher_debug_and_overrides_without_the_hook(tmp_path: Path) -> None:
     make_data(tmp_path)
     process = run(
@@ -147,6 +148,7 @@ def test_bad_input_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
     process = run(LAUNCHER, "--launcher", "none", cwd=tmp_path)
     assert process.returncode == 2

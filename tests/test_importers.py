@@ -88,7 +88,13 @@ def test_published_abpn_equals_the_stored_weights(
     assert imported.judged_by == "TensorFlow's operators on its variables"
 
 
-@pytest.mark.parametrize(("scale", "widths"), [(2, (6, 6)), (3, (27, 27, 27)), (4, (8,))])
+@pytest.mark.parametrize(
+    ("scale", "widths"),
+    [
+        (3, (27, 27, 27)),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, (6, 6)), (4, (8,)))),
+    ],
+)
 def test_abpn_of_other_sizes(scale: int, widths: tuple[int, ...], tmp_path: Path) -> None:
     model = originals.abpn(scale=scale, widths=widths)
     model.save(tmp_path / "model")
@@ -176,6 +182,7 @@ def test_sesr_collapsed_is_exact_but_for_the_offset(tmp_path: Path) -> None:
     assert np.abs(luma_result(network) - original).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_sesr_trains_on_from_its_import(saved_sesr: Path, tmp_path: Path) -> None:
     """The import's plain kernels load strictly into the network of the option files, which expands them."""
     import_checkpoint("tf-sesr", saved_sesr, tmp_path / "x.pth")
@@ -194,6 +201,7 @@ def test_sesr_trained_for_int8_has_relu_and_a_note(tmp_path: Path) -> None:
     assert not any("activations" in name for name in checkpoint.load_params(tmp_path / "x.pth"))
 
 
+@pytest.mark.slow
 def test_imported_sesr_calibrates_on_luma_of_colour_pictures(tmp_path: Path) -> None:
     originals.sesr(quantized=True).save_weights(tmp_path / "w")
     import_checkpoint("tf-sesr", tmp_path / "w", tmp_path / "x.pth")
