@@ -2,7 +2,8 @@
 
 LiteRT checks that a file is a well-formed flatbuffer, not that its operators make sense together: one with a
 shape, an index or a stride that was damaged can end the process that runs it, without an exception. A child
-process, which imports nothing but the interpreter, costs 0.2 s of processor time.
+process, which imports nothing but the interpreter, takes 0.2 s of processor time to start, and then runs
+the file.
 
     python -m mobilesr_plugin.tflite_probe xnnpack < file.tflite
 """

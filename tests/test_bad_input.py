@@ -230,7 +230,7 @@ WRONG = [
     ("bench latency good.pth --runs 0", "runs is 0; a median needs at least 3"),
     ("bench accuracy --data hr --model good.pth --opt argument.yml", "unknown key 'foo'"),
     ("report nowhere", "nowhere"),
-    ("report empty", "empty is no experiment and no export"),
+    ("report empty", "empty is neither an experiment nor an export"),
     ("report good.pth", "good.pth"),
     ("upscale nowhere --model good.pth --out new", "nowhere"),
     ("upscale hr --model nowhere.pth --out new", "nowhere.pth does not exist"),

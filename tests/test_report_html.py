@@ -401,7 +401,7 @@ def test_folders_without_a_report(exported: Export, tmp_path: Path) -> None:
     (lacking / "abpn_x3_fp32.tflite").unlink()
     for folder, named in {
         tmp_path / "missing": "is not a folder",
-        tmp_path: "is no experiment and no export",
+        tmp_path: "is neither an experiment nor an export",
         trained: "was not exported; run mobilesr-export --ckpt",
         damaged: "is no report of mobilesr-export: it lacks model",
         lacking: "lacks abpn_x3_fp32.tflite",

@@ -140,7 +140,7 @@ def decode_all(
                 raise DataError(
                     f"{source.describe(pair, kind)} has {height}x{width} pixels, but "
                     f"{sizes[pair, kind] // 3} were announced by its header or meta_info.txt; make the data "
-                    "set anew"
+                    "set again"
                 )
             images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         return pair, images

@@ -79,7 +79,8 @@ def find_subject(folder: Path) -> Subject:
                 f"{folder / 'models' / 'net_g_latest.pth'}"
             )
         raise DataError(
-            f"{folder} is no experiment and no export: it has no report.json, no export/ and no models/"
+            f"{folder} is neither an experiment nor an export: it has no report.json, no export/ and no "
+            "models/"
         )
     report = _read(export / "report.json")
     above = export.resolve().parent
@@ -110,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
     problem = first_problem(report)
     if problem is None:
         names = [report["model"], *(file["name"] for file in report["files"])]
-        problem = next((f"{name!r} is no file name" for name in names if not _is_file_name(name)), None)
+        problem = next((f"{name!r} is not a file name" for name in names if not _is_file_name(name)), None)
     if problem:
         raise DataError(f"{path} is damaged: {problem}; export again")
     return dict(report)

@@ -93,5 +93,6 @@ def run(source: Path, folder: Path, name: str, rounds: int, seed: int) -> Row:
             row.notes += broken
         else:
             shutil.rmtree(work.parent)
+    shutil.rmtree(shim.parent)
     row.seconds = time.monotonic() - started
     return row

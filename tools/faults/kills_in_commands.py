@@ -51,7 +51,7 @@ def run(source: Path, folder: Path, name: str, rounds: int, seed: int) -> Row:
         if number % _RERUN_AFTER == _RERUN_AFTER - 1 or number == rounds - 1:
             found += _rerun(words, work, expected, row)
         if not killed and not found:
-            shutil.rmtree(work)  # it was quicker; the next round begins anew
+            shutil.rmtree(work)  # it was quicker; the next round starts again
         elif found:
             row.losses += 1
             row.notes += [f"round {number} of {name}, in {work}: {problem}" for problem in found]
